@@ -1,0 +1,219 @@
+"""The wire protocol between agent and supervisor: plain dataclasses, msgpack, one version.
+
+A message is one ZeroMQ frame: the msgpack array ``[VERSION, kind, fields]``, where ``kind`` is the
+class name in lower case and ``fields`` a map. The agent's DEALER speaks to the supervisor's ROUTER
+over ``ipc://`` in a folder of mode 0700. docs/protocol.md explains the conversation.
+
+Times are ``time.monotonic()`` seconds, which on Linux is one clock for all processes of a host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import msgpack
+
+from ckptd.errors import ProtocolError
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+"""No message is larger: tensors and graphs travel through shared memory, never over the socket."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """Base of all messages."""
+
+    kinds: ClassVar[dict[str, type[Message]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Message.kinds[cls.__name__.lower()] = cls
+
+
+# ---- agent -> supervisor ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """The agent is armed: the process has begun to import torch, or is about to resume."""
+
+    pid: int
+    rank: int
+    world_size: int
+    argv: list[str]
+    python: str
+    resume: str = ""
+    """Folder of the checkpoint that this process resumes from, or ''."""
+
+
+@dataclass(frozen=True)
+class Progress(Message):
+    """Where training stands; sent at most once a second while something changes."""
+
+    step: int
+    """Training iterations done, counted over the whole life of the job."""
+    loss: float | None = None
+    """The last scalar that backward was called on, if the agent could read it without waiting."""
+    step_seconds: float | None = None
+    """Mean length of a step since the last Progress."""
+
+
+@dataclass(frozen=True)
+class Notice(Message):
+    """A signal that asks the process to end has reached it."""
+
+    signal: int
+    """Signal number."""
+
+
+@dataclass(frozen=True)
+class Due(Message):
+    """By the agent's own count of steps a periodic checkpoint is due (``--every 500steps``)."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Dumped(Message):
+    """The copy in shared memory is complete: the supervisor owns the segment from here on."""
+
+    dump: str
+    segment: str
+    """Path of the segment (ckptd.memory.segment)."""
+    step: int
+    seconds: float
+    """How long training stood still for it."""
+
+
+@dataclass(frozen=True)
+class Undumped(Message):
+    """No dump was made."""
+
+    dump: str
+    why: str
+    """One sentence."""
+
+
+@dataclass(frozen=True)
+class Resumed(Message):
+    """The saved state has been grafted; the program runs on from here."""
+
+    step: int
+    seconds: float
+    """From the start of the process to this moment."""
+
+
+@dataclass(frozen=True)
+class Refused(Message):
+    """The resume would not be exact. The process ends without having changed anything."""
+
+    why: str
+    """One sentence: what and where, and the way out."""
+
+
+@dataclass(frozen=True)
+class Said(Message):
+    """Something that the user should read once."""
+
+    text: str
+
+
+# ---- supervisor -> agent ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Welcome(Message):
+    """Answer to Hello."""
+
+    every_steps: int = 0
+    """Ask for a dump (Due) whenever this many steps have gone by; 0: never."""
+
+
+@dataclass(frozen=True)
+class Dump(Message):
+    """Take a dump at the next safe point."""
+
+    dump: str
+    """Id of this request; comes back in Dumped or Undumped."""
+    reason: str
+    """'signal', 'stop', 'periodic' or 'user'."""
+    deadline: float
+    """Monotonic seconds by which the checkpoint should be durable."""
+    leave: bool
+    """True: the process ends once the checkpoint is committed. False: training goes on."""
+
+
+@dataclass(frozen=True)
+class Saved(Message):
+    """The checkpoint is committed."""
+
+    dump: str
+    checkpoint: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Unsaved(Message):
+    """The dump could not be made durable; training goes on."""
+
+    dump: str
+    why: str
+
+
+def pack(message: Message) -> bytes:
+    """Encode a message for the wire."""
+    data: bytes = msgpack.packb(
+        [VERSION, type(message).__name__.lower(), asdict(message)], use_bin_type=True
+    )
+    if len(data) > MAX_BYTES:
+        raise ProtocolError(f"a message of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
+    return data
+
+
+def unpack(data: bytes) -> Message:
+    """Decode one frame; raises ProtocolError for whatever is not a message of ours."""
+    if len(data) > MAX_BYTES:
+        raise ProtocolError(f"a message of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
+    try:
+        version, kind, values = msgpack.unpackb(data, raw=False, max_ext_len=0)
+        cls = Message.kinds[kind]
+    except Exception as error:
+        raise ProtocolError(f"not a message: {type(error).__name__}") from error
+    if version != VERSION:
+        raise ProtocolError(f"protocol version {version!r} is not {VERSION}")
+    return _build(cls, values)
+
+
+def _build(cls: type[Message], values: object) -> Message:
+    if not isinstance(values, dict):
+        raise ProtocolError(f"{cls.__name__}: fields are not a map")
+    known = {f.name: f for f in fields(cls)}
+    if set(values) - set(known):
+        raise ProtocolError(f"{cls.__name__}: unknown fields {sorted(map(str, set(values) - set(known)))}")
+    for name, value in values.items():
+        if not _fits(value, str(known[name].type)):
+            raise ProtocolError(f"{cls.__name__}.{name}: {type(value).__name__} is not {known[name].type}")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ProtocolError(f"{cls.__name__}: {error}") from error
+
+
+def _fits(value: object, annotation: str) -> bool:
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "float | None": (int, float, type(None)),
+        "str": (str,),
+        "bool": (bool,),
+        "list[str]": (list,),
+    }
+    if isinstance(value, bool) and annotation != "bool":
+        return False
+    if annotation == "list[str]":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, kinds[annotation])
+
+

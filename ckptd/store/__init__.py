@@ -1,0 +1,1 @@
+"""The checkpoint store: folders on a disk that people can trust. See docs/format.md."""
