@@ -22,6 +22,18 @@ class UsageError(CkptdError):
     status = 2
 
 
+class CommandUnusableError(CkptdError):
+    """The job's command is there but can't be run; the status is a shell's."""
+
+    status = 126
+
+
+class CommandNotFoundError(CkptdError):
+    """The job's command isn't there; the status is a shell's."""
+
+    status = 127
+
+
 class PartlyDoneError(CkptdError):
     """Some of what was asked for is done, some is not."""
 

@@ -1,0 +1,160 @@
+"""The job's processes: spawning the main one, seeing them end, ending what is left.
+
+ckptd is the subreaper of what it starts: a process whose parent is gone becomes ckptd's own child, so
+"all descendants of ckptd" is the job's whole tree, daemonised helpers included.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from ckptd.errors import CkptdError, CommandNotFoundError, CommandUnusableError
+
+_PR_SET_CHILD_SUBREAPER = 36
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores these from its start on; a program must not inherit that."""
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process that can't be mistaken for a later one with the same pid."""
+
+    pid: int
+    started: float
+    """Unix seconds, as psutil gives it."""
+
+    def alive(self) -> bool:
+        """Whether it still runs (a zombie does not)."""
+        try:
+            process = psutil.Process(self.pid)
+            return _same(process.create_time(), self.started) and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def process_id(pid: int) -> ProcessId:
+    """The identity of a running (or not yet reaped) process; raises psutil.NoSuchProcess."""
+    return ProcessId(pid, psutil.Process(pid).create_time())
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) < 0.02  # a clock tick is 0.01 s
+
+
+def become_subreaper() -> None:
+    """Make orphans among our descendants our children. Raises CkptdError where the kernel can't."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise CkptdError(f"the kernel refuses to make ckptd a subreaper: {os.strerror(ctypes.get_errno())}")
+
+
+def spawn(path: str, argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int]) -> int:
+    """Start a program in a process group of its own; returns its pid.
+
+    Descriptors, terminal and working folder are inherited; ``mask`` is the signal mask it begins with.
+    posix_spawn rather than fork: nothing of ours runs in the child, and the group exists before it does.
+
+    Raises:
+        CommandNotFoundError, CommandUnusableError: it can't be started; status as in a shell.
+    """
+    try:
+        return os.posix_spawn(
+            path, list(argv), dict(env), setpgroup=0, setsigmask=list(mask), setsigdef=list(_RESTORED)
+        )
+    except FileNotFoundError as error:
+        raise CommandNotFoundError(f"{argv[0]}: not found, or the interpreter in its first line") from error
+    except OSError as error:
+        raise CommandUnusableError(f"{argv[0]} can't be run: {(error.strerror or '').lower()}") from error
+
+
+def reap() -> list[tuple[int, int | None, int]]:
+    """Collect the news of children without waiting: (pid, status or None, stop signal or 0).
+
+    The status is 0 to 255, or minus a signal's number; None for a child that has been stopped.
+    """
+    news: list[tuple[int, int | None, int]] = []
+    while True:
+        try:
+            pid, raw = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+        except ChildProcessError:
+            return news
+        if pid == 0:
+            return news
+        if os.WIFSTOPPED(raw):
+            news.append((pid, None, os.WSTOPSIG(raw)))
+        else:
+            news.append((pid, os.waitstatus_to_exitcode(raw), 0))
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a child that has not been reaped; one that is gone is no error."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return  # gone, or it changed its user: not ours to signal
+
+
+def send_group(group: int, number: int) -> None:
+    """Send a signal to a process group; one that is gone is no error."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+class Tree:
+    """All processes of the job: our descendants, except those that were ours before it began."""
+
+    def __init__(self) -> None:
+        self._before = {(p.pid, p.create_time()) for p in _children(psutil.Process())}
+
+    def living(self) -> list[psutil.Process]:
+        """Descendants that still run."""
+        foreign = self._before
+        found: list[psutil.Process] = []
+        for child in _children(psutil.Process()):
+            if (child.pid, _created(child)) in foreign:
+                continue
+            found.extend(p for p in [child, *_children(child, deep=True)] if not _zombie(p))
+        return found
+
+    def holds(self, pid: int) -> bool:
+        """Whether a process is one of the job's."""
+        return any(process.pid == pid for process in self.living())
+
+    def signal(self, number: int) -> int:
+        """Send a signal to each that still runs; returns how many there were."""
+        living = self.living()
+        for process in living:
+            try:
+                process.send_signal(number)  # psutil compares the start time first
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return len(living)
+
+
+def _children(process: psutil.Process, deep: bool = False) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=deep)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _created(process: psutil.Process) -> float:
+    try:
+        return process.create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,98 @@
+"""What a run of ``ckptd run`` is told to do, and how durations and intervals are written."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+from ckptd.errors import UsageError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_STEPS = re.compile(r"(\d+)\s*(?:steps?)")
+_UNFIT = frozenset({"KILL", "STOP", "CONT", "CHLD", "TSTP", "TTIN", "TTOU", "SEGV", "BUS", "FPE", "ILL"})
+"""Signals that can't be a notice: they can't be caught, or mean something to job control or the CPU."""
+
+
+@dataclass(frozen=True)
+class Every:
+    """When periodic checkpoints are taken; both 0: never."""
+
+    seconds: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flags of ``ckptd run``, understood."""
+
+    name: str = ""
+    every: Every = Every()
+    grace: float = 25.0
+    """Seconds from a notice to the moment the process must be gone."""
+    max_restarts: int = 3
+    """Restarts after a death, without progress in between."""
+    restart_delay: float = 1.0
+    """Seconds before the first such restart; doubles each time."""
+    keep_last: int = 3
+    notice_signals: tuple[int, ...] = (signal.SIGTERM,)
+    fresh: bool = False
+    allow_changed: bool = False
+    verbosity: int = 0
+    """-1 quiet, 0, 1 verbose."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of '25s', '10m', '1h30m', '1.5h' or a bare number of seconds; raises UsageError."""
+    plain = text.strip().lower()
+    total, end = 0.0, 0
+    for match in _PART.finditer(plain):
+        number, unit = match.groups()
+        bare = not unit and match.start() == 0 and match.end() == len(plain)
+        if match.start() != end or (unit not in _UNITS and not bare):
+            break
+        total += float(number) * _UNITS.get(unit, 1.0)
+        end = match.end()
+    if not plain or end != len(plain):
+        raise UsageError(f"{text!r} is not a duration: write 25s, 10m or 1h30m")
+    return total
+
+
+def parse_every(text: str) -> Every:
+    """'10m' or '500steps'; raises UsageError."""
+    match = _STEPS.fullmatch(text.strip().lower())
+    every = Every(steps=int(match[1])) if match else Every(seconds=_interval(text))
+    if not every.steps and every.seconds <= 0:
+        raise UsageError(f"--every {text}: must be more than nothing")
+    return every
+
+
+def _interval(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except UsageError:
+        raise UsageError(f"{text!r} is no interval: write 10m or 500steps") from None
+
+
+def parse_signals(text: str) -> tuple[int, ...]:
+    """Signal numbers of 'TERM,USR2' (with or without SIG); raises UsageError."""
+    numbers: list[int] = []
+    for word in filter(None, (part.strip().upper() for part in text.split(","))):
+        name = word.removeprefix("SIG")
+        known = getattr(signal, f"SIG{name}", None)
+        if not isinstance(known, signal.Signals) or name in _UNFIT:
+            raise UsageError(f"{word!r} is no signal that can be a notice: write TERM or TERM,USR2")
+        if known not in numbers:
+            numbers.append(known)
+    if not numbers:
+        raise UsageError("--notice-signals is empty: write TERM or TERM,USR2")
+    return tuple(int(number) for number in numbers)
+
+
+def signal_name(number: int) -> str:
+    """'SIGTERM' of 15; 'signal 99' of what has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
