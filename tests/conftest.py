@@ -1,0 +1,20 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(10**6))
+
+
+def pytest_report_header() -> str:
+    return f"seed: {SEED} (TEST_SEED={SEED} draws the same again)"
+
+
+@pytest.fixture
+def seeded(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers that are this test's own and the same for the same seed."""
+    return random.Random(f"{SEED} {request.node.nodeid}")

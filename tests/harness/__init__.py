@@ -1,0 +1,27 @@
+"""Runs scripts plain and under ckptd, interrupts them at chosen moments, and compares.
+
+plain = run_plain([script, "--epochs", "2"], tmp_path / "plain")
+under = run_ckptd(
+    [script, "--epochs", "2"], tmp_path / "under", store=tmp_path / "store",
+    actions=[Action(Line("epoch 1 done")), Action(Line("epoch 2 .*50%"), to="ckptd")],
+)
+assert compare(plain, under) == []
+"""
+
+from harness.live import Action, LiveRun, run_ckptd
+from harness.moments import FileHas, Line, Moment, Start
+from harness.outcome import Outcome, compare
+from harness.plain import run_plain
+
+__all__ = [
+    "Action",
+    "FileHas",
+    "Line",
+    "LiveRun",
+    "Moment",
+    "Outcome",
+    "Start",
+    "compare",
+    "run_ckptd",
+    "run_plain",
+]
