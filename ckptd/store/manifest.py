@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from ckptd.errors import DamagedError, RefusedError
 
 FORMAT = 1
 """Version of the store's format. A reader refuses a larger one."""
+MANIFEST = "manifest.json"
+TENSORS = "tensors.safetensors"
+GRAPH = "graph.msgpack"
+MAX_BYTES = 16 << 20
+"""A manifest is no longer."""
+MAX_STEP = 10**12 - 1
+"""Folders sort by step, and have 12 digits for it."""
+MAX_FILE_BYTES = 1 << 62
+
+ID = re.compile(r"[0-9a-f]{8}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+HASH = re.compile(r"[a-z0-9_]{1,32}:[0-9a-f]{32,128}")
+# At the start of a line and after one space, this can only be a key of the outermost map: line feeds
+# inside JSON strings are escaped, and inner maps are indented by more.
+OWN_HASH = re.compile(rb'(?<=\n "manifest_hash": "blake2b_128:)[0-9a-f]{32}(?=",?\n)')
+NO_HASH = "blake2b_128:" + "0" * 32
 
 
 @dataclass(frozen=True)
@@ -41,3 +63,137 @@ class Manifest:
     facts: dict[str, Any] = field(default_factory=dict)
     """From the agent: argv, cwd, script, python, torch, sources {path: sha256 hex}, hashseed, threads,
     loss, lr, anchors, tensors, tensor_bytes, nodes, where."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the checkpoint's folder."""
+        return f"{self.step:012d}-{self.id}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files that it lists."""
+        return sum(entry.nbytes for entry in self.files)
+
+    def file(self, name: str) -> FileEntry:
+        """The entry of a file; raises KeyError."""
+        for entry in self.files:
+            if entry.name == name:
+                return entry
+        raise KeyError(name)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The text of a manifest, its own hash in it. Raises ValueError if it can't be one."""
+    fields = asdict(manifest)
+    fields["facts"] = plain(manifest.facts)
+    _check(fields)
+    data = dump_json({**fields, "manifest_hash": NO_HASH})
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it would be {len(data)} bytes long, {MAX_BYTES} are allowed")
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return OWN_HASH.sub(digest.encode(), data, count=1)
+
+
+def decode(data: bytes, where: str) -> Manifest:
+    """Read a manifest that comes from ``where``.
+
+    Raises DamagedError if a byte of it is wrong, RefusedError if its format is newer than ours.
+    """
+    if len(data) > MAX_BYTES:
+        raise DamagedError(f"{where} is longer than {MAX_BYTES} bytes: it is not a manifest")
+    found = OWN_HASH.findall(data)
+    if len(found) != 1:
+        raise DamagedError(f"{where} is cut short or damaged: its own hash is not in it")
+    blank = OWN_HASH.sub(b"0" * 32, data)
+    if hashlib.blake2b(blank, digest_size=16).hexdigest().encode() != found[0]:
+        raise DamagedError(f"{where} is damaged: it doesn't match its own hash")
+    try:
+        fields = load_json(data)
+        version = fields.get("format")
+        if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT:
+            raise RefusedError(f"{where} is of format {version}, this ckptd reads {FORMAT}: update ckptd")
+        del fields["manifest_hash"]
+        _check(fields)
+    except (ValueError, KeyError) as error:
+        raise DamagedError(f"{where} is not a manifest: {error}") from error
+    files = [FileEntry(**entry) for entry in fields.pop("files")]
+    return Manifest(files=files, **fields)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold of a msgpack value: see docs/format.md on facts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    raise ValueError(f"facts hold a {type(value).__name__}")
+
+
+def dump_json(fields: dict[str, Any]) -> bytes:
+    """JSON as the store writes it: sorted, indented by one space, ASCII. Raises ValueError."""
+    return (json.dumps(fields, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def load_json(data: bytes) -> dict[str, Any]:
+    """A JSON map from outside; raises ValueError, whatever is wrong with it."""
+    try:
+        fields = json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(fields, dict):
+        raise ValueError("it is not a map")  # noqa: TRY004 - a wrong value, for whoever catches it
+    return fields
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check(fields: dict[str, Any]) -> None:
+    """Raise ValueError unless these are the fields of a manifest, each of its type and in its bounds."""
+    match_fields(
+        fields,
+        {"format": int, "id": str, "job": str, "name": str, "step": int, "created": float, "reason": str,
+         "attempt": int, "host": str, "files": list, "facts": dict},
+    )  # fmt: skip
+    for key in ("id", "job"):
+        if not ID.fullmatch(fields[key]):
+            raise ValueError(f"{key} is not 8 hex digits")
+    if not (1 <= fields["format"] <= FORMAT and 0 <= fields["step"] <= MAX_STEP and fields["attempt"] >= 0):
+        raise ValueError("format, step or attempt is out of bounds")
+    for entry in fields["files"]:
+        _check_file(entry)
+    if sorted(entry["name"] for entry in fields["files"]) != sorted((TENSORS, GRAPH)):
+        raise ValueError(f"its files are not {TENSORS} and {GRAPH}")
+
+
+def _check_file(entry: Any) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError("an entry of files is not a map")  # noqa: TRY004
+    match_fields(entry, {"name": str, "nbytes": int, "hash": str})
+    if not PLAIN_NAME.fullmatch(entry["name"]):
+        raise ValueError(f"file name {entry['name'][:80]!r} is not a plain name")
+    if not 0 <= entry["nbytes"] <= MAX_FILE_BYTES:
+        raise ValueError(f"the size of {entry['name']} is out of bounds")
+    if not HASH.fullmatch(entry["hash"]):
+        raise ValueError(f"the hash of {entry['name']} is not ALGORITHM:HEX")
+
+
+def match_fields(fields: dict[str, Any], kinds: dict[str, type]) -> None:
+    """Raise ValueError unless the keys are exactly these, and each value of its type (or int for float)."""
+    if set(fields) != set(kinds):
+        odd = sorted(set(fields) ^ set(kinds))
+        raise ValueError(f"{', '.join(odd)[:80]} missing or unknown")
+    for key, kind in kinds.items():
+        value = fields[key]
+        wanted = (int, float) if kind is float else (kind,)
+        if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{key} is not {kind.__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} is not a finite number")
