@@ -77,10 +77,10 @@ def load(samples):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--width", type=int, default=48, help="channels of the first convolution")
+    parser.add_argument("--width", type=int, default=64, help="channels of the first convolution")
     parser.add_argument("--samples", type=int, default=1797, help="how many pictures to use")
     parser.add_argument("--log-interval", type=int, default=9, help="batches between two lines")
     parser.add_argument("--seed", type=int, default=1)
