@@ -50,7 +50,7 @@ def _install(wanted: str) -> int:
             return 1
     MARK.touch()
     STAMP.unlink(missing_ok=True)
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     what = ["-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[fast,test,dev]"]
     if subprocess.run([*pip, *what], cwd=ROOT, check=False).returncode:
         print("the installation failed, for the reason above; the next call begins anew", file=sys.stderr)
