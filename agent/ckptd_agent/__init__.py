@@ -1,0 +1,1 @@
+"""What lives inside the training process. Whatever fails in here, training goes on."""

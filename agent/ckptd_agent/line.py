@@ -1,0 +1,186 @@
+"""The agent's thread: the one that owns the socket to the supervisor. ckptd_agent.link is what others use.
+
+It imports nothing while it runs: an import could wait for the main thread, which may wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from time import monotonic
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ckptd_agent import link
+
+if TYPE_CHECKING:
+    from ckptd.protocol import Message
+
+HEARTBEAT = 1000
+"""Milliseconds between heartbeats, and to wait for an answer: a frozen supervisor is seen after two."""
+TIRED = 100
+"""Failures in a row after which the thread gives up."""
+T = TypeVar("T")
+
+
+def serve(state: link.State, ear: link.Ear, hello: Message, zmq: ModuleType, protocol: ModuleType) -> None:
+    """The thread's whole life."""
+    failures = 0
+    try:
+        line = _Line(state, ear, hello, zmq, protocol)
+        while failures < TIRED:
+            try:
+                line.turn()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                _tell(error)
+    except Exception as error:
+        _tell(error)
+    state.up, state.over = False, True
+
+
+def _tell(error: Exception) -> None:
+    if os.environ.get("CKPTD_DEBUG"):
+        sys.stderr.write(f"ckptd: agent thread: {type(error).__name__}: {error}\n")
+
+
+class _Line:
+    """The socket and all that only the agent thread touches."""
+
+    def __init__(self, state: link.State, ear: link.Ear, hello: Message, zmq: Any, protocol: Any) -> None:
+        self.state, self.ear, self.zmq, self.protocol = state, ear, zmq, protocol
+        self.hello = protocol.pack(hello)
+        self.greeted = True
+        # Never term(): that can hang an exit. Context and sockets die with the process.
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0), (zmq.IMMEDIATE, 1), (zmq.SNDHWM, link.ROOM), (zmq.RCVHWM, link.ROOM),
+            (zmq.MAXMSGSIZE, protocol.MAX_BYTES), (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 0),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT), (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT),
+        ):  # fmt: skip
+            self.socket.set(option, value)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.monitor.set(zmq.LINGER, 0)
+        self.socket.connect(os.environ["CKPTD_ENDPOINT"])
+        self.poller = zmq.Poller()
+        for source in (self.socket, self.monitor, state.reader):
+            self.poller.register(source, zmq.POLLIN)
+
+    def turn(self) -> None:
+        """Do what there is to do, then sleep until there is more."""
+        self._deliver()
+        self._drain()
+        now = monotonic()
+        times = [self.ear.tick(now)]
+        if self.state.was_up and not self.state.up and now < self.state.dropped + link.PATIENCE:
+            times.append(self.state.dropped + link.PATIENCE)
+        left = min((max(0.0, time - now) for time in times if time is not None), default=None)
+        full = self.state.up and (self.state.queue or not self.greeted)
+        self.poller.modify(self.socket, self.zmq.POLLIN | (self.zmq.POLLOUT if full else 0))
+        ready = dict(self.poller.poll(None if left is None else int(left * 1000) + 1))
+        if self.state.reader in ready:
+            self.ear.heard(os.read(self.state.reader, 4096))
+        if self.monitor in ready:
+            self._watch()
+        if ready.get(self.socket, 0) & self.zmq.POLLIN:
+            self._receive()
+
+    def _watch(self) -> None:
+        """Follow the connection."""
+        state = self.state
+        for event in self._pending(self._event):
+            if event == self.zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.greeted = False  # a new supervisor at the same place must learn who we are
+                state.up = state.was_up = True
+            else:
+                state.up, state.dropped = False, monotonic()
+        self._ring()
+
+    def _receive(self) -> None:
+        for data in self._pending(self._frame):
+            try:
+                self._take(self.protocol.unpack(data))
+            except self.protocol.ProtocolError:
+                self.state.nonsense += 1
+
+    def _event(self) -> int:
+        return int.from_bytes(self.monitor.recv_multipart(self.zmq.NOBLOCK)[0][:2], sys.byteorder)
+
+    def _frame(self) -> bytes:
+        frame: bytes = self.socket.recv(self.zmq.NOBLOCK)
+        return frame
+
+    def _pending(self, receive: Callable[[], T]) -> list[T]:
+        """What can be received at once; some of it only if it is much, so that all get their turn."""
+        got: list[T] = []
+        try:
+            while len(got) < link.ROOM:
+                got.append(receive())
+        except self.zmq.Again:
+            pass
+        return got
+
+    def _take(self, message: Message) -> None:
+        protocol, state = self.protocol, self.state
+        if isinstance(message, protocol.Dump):
+            state.dump = message
+        elif isinstance(message, protocol.Welcome):
+            state.greeting = message
+        elif isinstance(message, (protocol.Saved, protocol.Unsaved)):
+            while len(state.answers) > link.ROOM:  # nobody waited for them
+                state.answers.pop(next(iter(state.answers)), None)
+            state.answers[message.dump] = message
+            self._ring()
+        else:
+            state.nonsense += 1
+            return
+        self.ear.told(message)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Give the engine what is for it, if it is there already."""
+        state = self.state
+        if state.engine is not None and state.greeting is not None:
+            greeting, state.greeting = state.greeting, None
+            state.engine.welcome(greeting)
+        if state.dump is None or (state.engine is None and not state.no_engine):
+            return
+        dump, state.dump = state.dump, None
+        why = state.no_engine
+        if state.engine is not None:
+            try:
+                state.engine.request(dump)
+                return
+            except Exception as error:
+                why = f"the agent failed: {type(error).__name__}: {error}"
+        link.send(self.protocol.Undumped(dump.dump, why))
+
+    def _drain(self) -> None:
+        """Send what waits, Hello first."""
+        state = self.state
+        try:
+            if state.up and not self.greeted:
+                self.socket.send(self.hello, self.zmq.NOBLOCK)
+                self.greeted = True
+                state.sent = monotonic()
+            while state.up and state.queue:
+                message = state.queue.popleft()
+                try:
+                    self.socket.send(self.protocol.pack(message), self.zmq.NOBLOCK)
+                    if not link.is_progress(message):
+                        state.sent = monotonic()
+                    self.ear.told(message)
+                except self.zmq.Again:
+                    state.queue.appendleft(message)
+                    raise
+                except (self.protocol.ProtocolError, TypeError, ValueError) as error:
+                    _tell(error)  # it would not get better by trying again
+        except self.zmq.Again:
+            return
+
+    def _ring(self) -> None:
+        if self.state.bell.locked():
+            self.state.bell.release()
