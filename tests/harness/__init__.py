@@ -9,12 +9,13 @@ assert compare(plain, under) == []
 """
 
 from harness.live import Action, LiveRun, run_ckptd
-from harness.moments import FileHas, Line, Moment, Start
-from harness.outcome import Outcome, compare
+from harness.moments import Committed, FileHas, Line, Moment, Start
+from harness.outcome import Outcome, compare, leftovers, unrepeated
 from harness.plain import run_plain
 
 __all__ = [
     "Action",
+    "Committed",
     "FileHas",
     "Line",
     "LiveRun",
@@ -22,6 +23,8 @@ __all__ = [
     "Outcome",
     "Start",
     "compare",
+    "leftovers",
     "run_ckptd",
     "run_plain",
+    "unrepeated",
 ]

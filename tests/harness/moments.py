@@ -23,8 +23,9 @@ class View(Protocol):
 class Moment(Protocol):
     """Something that comes once in a run."""
 
-    after: float
-    """Milliseconds to let pass once it has come."""
+    @property
+    def after(self) -> float:
+        """Milliseconds to let pass once it has come."""
 
     def has_come(self, view: View) -> bool:
         """Whether it is here, or has passed."""
@@ -56,6 +57,19 @@ class FileHas:
             return (view.cwd / self.path).read_bytes().count(b"\n") >= self.lines
         except FileNotFoundError:
             return False
+
+
+@dataclass(frozen=True)
+class Committed:
+    """``n`` or more checkpoints lie in the store."""
+
+    store: Path
+    n: int = 1
+    after: float = 0.0
+
+    def has_come(self, view: View) -> bool:
+        found = self.store.glob("jobs/*/checkpoints/[0-9]*/manifest.json")
+        return sum(1 for _ in found) >= self.n
 
 
 @dataclass(frozen=True)

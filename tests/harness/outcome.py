@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -29,6 +29,10 @@ class Outcome:
             files=later.files,
             processes=self.processes + later.processes,
         )
+
+    def saying(self, stdout: bytes) -> Outcome:
+        """The same with another stdout."""
+        return replace(self, stdout=stdout)
 
 
 def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
@@ -69,6 +73,46 @@ def compare(plain: Outcome, interrupted: Outcome, status: int | None = None) -> 
         else:
             differences += _lines(name, plain.files[name], interrupted.files[name])
     return differences
+
+
+def unrepeated(plain: bytes, told: bytes, times: int) -> bytes:
+    """What ``told`` says without the lines that a run said again.
+
+    A process that is killed has printed lines since its last checkpoint; they can't be taken back
+    from a pipe, and the resumed run prints them again. Up to ``times`` such returns to an earlier
+    line of ``plain`` are taken out; whatever else differs stays and is seen by compare().
+    """
+    lines, at = plain.splitlines(keepends=True), 0
+    kept: list[bytes] = []
+    for line in told.splitlines(keepends=True):
+        if at < len(lines) and line == lines[at]:
+            kept.append(line)
+            at += 1
+            continue
+        back = next((i for i, said in enumerate(lines[: at + 1]) if _again(line, said, lines[at:])), None)
+        if back is None or not times:
+            kept.append(line)
+            at += 1
+            continue
+        times -= 1
+        kept[back:] = [lines[back]]
+        at = back + 1
+    return b"".join(kept)
+
+
+def _again(line: bytes, said: bytes, due: list[bytes]) -> bool:
+    """Whether ``line`` is ``said``, maybe behind a piece of the line that was due when the kill came."""
+    cut = line.removesuffix(said)
+    return line == said or (len(cut) < len(line) and bool(due) and due[0].startswith(cut))
+
+
+def leftovers(store: Path) -> list[Path]:
+    """Sockets and segments of this store's jobs that outlived their supervisor."""
+    places = [Path("/dev/shm"), Path("/tmp") / f"ckptd-{os.geteuid()}"]
+    if os.environ.get("XDG_RUNTIME_DIR"):
+        places.append(Path(os.environ["XDG_RUNTIME_DIR"]) / "ckptd")
+    jobs = [folder.name for folder in store.glob("jobs/*")]
+    return [path for place in places for job in jobs for path in place.glob(f"*{job}*")]
 
 
 def _lines(name: str, plain: bytes, interrupted: bytes) -> list[str]:

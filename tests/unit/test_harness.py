@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import FileHas, Line, Outcome, Start, compare, run_plain
+from harness import Committed, FileHas, Line, Outcome, Start, compare, leftovers, run_plain, unrepeated
 
 PLAIN = Outcome(0, b"one\ntwo\n", b"", {"log.csv": b"a,b\n1,2\n", "model.pt": b"PK\0\1\2\3"})
 
@@ -61,6 +61,37 @@ def test_a_plain_run_is_run_once(tmp_path):
     assert run_plain([script, "y"], tmp_path / "c").files == {"out": b"y"}
 
 
+@pytest.mark.parametrize(
+    ("told", "times", "left"),
+    [
+        (b"1\n2\n3\n", 0, b"1\n2\n3\n"),
+        (b"1\n2\n2\n3\n", 1, b"1\n2\n3\n"),
+        (b"1\n2\n1\n2\n3\n", 1, b"1\n2\n3\n"),
+        (b"1\n2\n2\n3\n2\n3\n", 2, b"1\n2\n3\n"),
+        (b"1\n2\n2\n3\n", 0, b"1\n2\n2\n3\n"),
+        (b"1\n3\n", 1, b"1\n3\n"),
+        (b"1\n2\n2\n4\n", 1, b"1\n2\n4\n"),
+    ],
+)
+def test_lines_said_again_are_taken_out_and_nothing_else(told, times, left):
+    assert unrepeated(b"1\n2\n3\n", told, times) == left
+
+
+@pytest.mark.parametrize("cut", [b"loss 2loss 1\nloss 2\n", b"lossloss 2\n", b"loss 2\n"])
+def test_a_line_cut_by_a_kill_is_taken_out(cut):
+    assert unrepeated(b"loss 1\nloss 2\n", b"loss 1\n" + cut, 1) == b"loss 1\nloss 2\n"
+
+
+def test_leftovers_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    socket = tmp_path / "run" / "ckptd" / "0123abcd-99.sock"
+    socket.parent.mkdir(parents=True)
+    socket.touch()
+    assert leftovers(tmp_path / "store") == []
+    (tmp_path / "store" / "jobs" / "0123abcd").mkdir(parents=True)
+    assert leftovers(tmp_path / "store") == [socket]
+
+
 class Seen:
     """What a test can see of a run."""
 
@@ -80,6 +111,12 @@ def test_moments(tmp_path):
     (tmp_path / "log.csv").write_text("a\nb\nc")
     assert FileHas("log.csv", lines=2).has_come(seen)
     assert not FileHas("log.csv", lines=3).has_come(seen)
+    assert not Committed(tmp_path).has_come(seen)
+    for name in (".tmp-1234abcd", "000000000004-1234abcd"):
+        (tmp_path / "jobs" / "00000000" / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "jobs" / "00000000" / "checkpoints" / name / "manifest.json").touch()
+    assert Committed(tmp_path).has_come(seen)
+    assert not Committed(tmp_path, n=2).has_come(seen)
     assert not Start().has_come(seen)
     assert Start(after=5).has_come(Seen(tmp_path, started=time.monotonic()))
 
