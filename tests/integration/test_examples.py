@@ -50,7 +50,8 @@ DIGITS = Example(
 )
 CHARLM = Example(
     "charlm",
-    "--max-iters 60 --eval-interval 12 --eval-iters 12 --log-interval 1 --width 48 --sample 20",
+    "--max-iters 60 --eval-interval 12 --eval-iters 12 --log-interval 1 --sample 20"
+    " --batch-size 4 --block-size 48 --accumulate 2 --width 32",
     steps=61,
     step=r"^iter ",
 )
