@@ -60,7 +60,10 @@ def reach(path: str, argv: Sequence[str]) -> Reach:
         resolved = shutil.which(interpreter[0])
         if resolved is not None:
             return _reach_python(resolved, [*interpreter[1:], path])
-    return Reach(False, f"{argv[0]} is not Python: it runs as without ckptd (a Python program it starts may be saved)")
+    return Reach(
+        False,
+        f"{argv[0]} is not Python: it runs as without ckptd (only a Python program it starts can be saved)",
+    )
 
 
 def _is_python(path: str) -> bool:
@@ -109,9 +112,8 @@ def _hidden_by_flags(args: Sequence[str]) -> str:
 def _python_of(path: str) -> str:
     """'prefix|major.minor' of an interpreter; '' if it doesn't say."""
     # The usual case costs no process: it is the very file that runs ckptd.
-    if os.path.abspath(path) == os.path.abspath(sys.executable) or (
-        Path(path).parent == Path(sys.executable).parent and os.path.realpath(path) == os.path.realpath(sys.executable)
-    ):
+    here = Path(sys.executable)
+    if Path(path).absolute().parent == here.parent and Path(path).resolve() == here.resolve():
         return this_python()
     try:
         asked = subprocess.run(

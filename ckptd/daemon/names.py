@@ -48,6 +48,8 @@ def short_name(argv: Sequence[str]) -> str:
     word = program
     if program.startswith("python"):
         for index, item in enumerate(words[1:], start=1):
+            if item in ("-c", "-"):
+                break
             if item == "-m" and index + 1 < len(words):
                 word = words[index + 1]
                 break

@@ -49,7 +49,8 @@ def _ours(path: Path) -> bool:
         status = path.stat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and os.access(path, os.W_OK | os.X_OK)
+    mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    return mine and os.access(path, os.W_OK | os.X_OK)
 
 
 class Place:

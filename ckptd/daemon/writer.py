@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptd.errors import CkptdError, DamagedError, DumpFailedError
+from ckptd.errors import CkptdError, DumpFailedError, NoStoreError
 from ckptd.memory.segment import Segment
 from ckptd.store import disk, layout, retention
 from ckptd.store.manifest import FORMAT, Manifest
@@ -91,6 +91,8 @@ class Saving:
     attempt: int
     seconds: float
     """How long training stood still."""
+    leave: bool
+    """The process was asked to leave before the copy was complete."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Writer(Worker):
         self._keep = keep_last
 
     def save(self, saving: Saving) -> None:
-        """Write a segment and remove it, whatever becomes of it. Done('saved:DUMP', Committed or an error)."""
+        """Write a segment, and remove it in any case. Done('saved:DUMP', Committed or an error)."""
         self.submit(f"saved:{saving.dump}", lambda: self._save(saving))
 
     def retain(self) -> None:
@@ -134,7 +136,8 @@ class Writer(Worker):
     def _manifest(self, saving: Saving) -> Manifest:
         return Manifest(
             format=FORMAT, id=layout.new_id(), job=self._folder.id, name=self._name, step=saving.step,
-            created=time.time(), reason=saving.reason, attempt=saving.attempt, host=socket.gethostname(), files=[],
+            created=time.time(), reason=saving.reason, attempt=saving.attempt, files=[],
+            host=socket.gethostname(),
         )  # fmt: skip
 
     def _retain(self) -> None:
@@ -161,7 +164,9 @@ def set_aside(folder: layout.JobFolder) -> None:
     except FileNotFoundError:
         return  # never had any
     except OSError as error:
-        raise DamagedError(f"can't set the old checkpoints in {folder.checkpoints} aside: {error.strerror}") from error
+        raise NoStoreError(
+            f"can't set the old checkpoints in {folder.checkpoints} aside ({disk.reason(error)})"
+        ) from error
 
 
 def discard_earlier(folder: layout.JobFolder) -> None:

@@ -1,0 +1,82 @@
+"""The command ``ckptd``: finds the verb, and turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ckptd import __version__
+from ckptd.errors import CkptdError
+
+INTERRUPTED = 130
+"""As a shell reports a death by SIGINT."""
+
+VERBS = {
+    "run": "Run a command, and carry it over interruptions.",
+    "ps": "List jobs.",
+    "ls": "List checkpoints.",
+}
+"""Each verb is the module ckptd.cli.VERB with the click command of that name. Imported only when used."""
+
+
+class Verbs(click.Group):
+    """A group whose verbs cost nothing until one is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"ckptd.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs for ``--help``, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status of 'run': the job's own, or 75: checkpointed and stopped, start me again. 2 usage, "
+    "10 no store, 11 locked, 13 checkpoint damaged, 14 refused to resume.",
+)
+@click.version_option(__version__, prog_name="ckptd", message="%(prog)s %(version)s")
+def ckptd() -> None:
+    """Carry PyTorch training over interruptions, without changing a line of it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        result = ckptd.main(
+            args=list(argv) if argv is not None else None, prog_name="ckptd", standalone_mode=False
+        )
+    except CkptdError as error:
+        return _report(str(error), error.status)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "ckptd"
+        return _report(f"{error.format_message().rstrip('.')}: see {path} --help", error.exit_code)
+    except click.ClickException as error:
+        return _report(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has seen enough. Python would complain at exit when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _report(message: str, status: int) -> int:
+    line = "".join(letter if letter.isprintable() else " " for letter in message)
+    print(f"ckptd: {line}", file=sys.stderr)
+    return status

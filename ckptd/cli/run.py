@@ -1,0 +1,124 @@
+"""``ckptd run``: a job under supervision, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ckptd.errors import UsageError
+from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_signals
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--name",
+    envvar="CKPTD_NAME",
+    default="",
+    metavar="NAME",
+    help="What the job is called. Without it a job is known by its command and folder.",
+)
+@click.option(
+    "--store",
+    envvar="CKPTD_STORE",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where checkpoints are kept.  [default: $CKPTD_STORE, else ~/.local/state/ckptd]",
+)
+@click.option(
+    "--every",
+    envvar="CKPTD_EVERY",
+    metavar="10m|500steps",
+    help="Also save this often, so that a crash or SIGKILL loses no more.  [default: never]",
+)
+@click.option(
+    "--grace",
+    envvar="CKPTD_GRACE",
+    default="25s",
+    show_default=True,
+    metavar="TIME",
+    help="From a notice to the moment when the process must be gone.",
+)
+@click.option(
+    "--max-restarts",
+    envvar="CKPTD_MAX_RESTARTS",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Relaunches after the job died by itself, without progress in between.",
+)
+@click.option(
+    "--restart-delay",
+    envvar="CKPTD_RESTART_DELAY",
+    default="1s",
+    show_default=True,
+    metavar="TIME",
+    help="Before the first such relaunch; it doubles each time, up to a minute.",
+)
+@click.option(
+    "--keep-last",
+    envvar="CKPTD_KEEP_LAST",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many checkpoints stay.",
+)
+@click.option(
+    "--notice-signals",
+    envvar="CKPTD_NOTICE_SIGNALS",
+    default="TERM",
+    show_default=True,
+    metavar="TERM,USR2",
+    help="Signals that mean: save and leave.",
+)
+@click.option("--fresh", envvar="CKPTD_FRESH", is_flag=True, help="Start over, whatever there is to resume.")
+@click.option(
+    "--allow-changed",
+    envvar="CKPTD_ALLOW_CHANGED",
+    is_flag=True,
+    help="Resume though the sources changed since the checkpoint.",
+)
+@click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
+def run(
+    name: str, store: Path | None, every: str | None, grace: str, max_restarts: int, restart_delay: str,
+    keep_last: int, notice_signals: str, fresh: bool, allow_changed: bool, quiet: bool, verbose: bool,
+    command: tuple[str, ...],
+) -> int:  # fmt: skip
+    """Run CMD; save it when it is told to end, and go on from there.
+
+    SIGTERM to the training process: it is saved, relaunched and resumed. SIGTERM or Ctrl-C to ckptd: it is
+    saved and stopped (exit status 75); the same command goes on. Each flag also has a variable, CKPTD_NAME
+    and so on.
+    """
+    if not command:
+        raise UsageError("no command to run: ckptd run [FLAGS] -- python train.py")
+    if quiet and verbose:
+        raise UsageError("-q and -v contradict each other")
+    settings = Settings(
+        name=name,
+        every=parse_every(every) if every else Every(),
+        grace=_positive("--grace", grace),
+        max_restarts=max_restarts,
+        restart_delay=parse_duration(restart_delay),
+        keep_last=keep_last,
+        notice_signals=parse_signals(notice_signals),
+        fresh=fresh,
+        allow_changed=allow_changed,
+        verbosity=-1 if quiet else int(verbose),
+    )
+    # Here, so that a mistake in the flags is told at once.
+    from ckptd.daemon.start import run_job
+    from ckptd.store.layout import default_store
+
+    return run_job(command, settings, store or default_store())
+
+
+def _positive(flag: str, text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise UsageError(f"{flag} {text}: must be more than nothing")
+    return seconds

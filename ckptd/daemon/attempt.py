@@ -1,0 +1,116 @@
+"""One start of the program, from its spawn to its end: what its agent was asked for and has said."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+from ckptd.daemon.policy import Ending
+from ckptd.daemon.resume import Base
+from ckptd.protocol import Dump
+
+PERIODIC_SECONDS = 60.0
+"""A periodic dump may wait this long for its safe point (or for --grace, where that is longer)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A dump that the agent was asked for."""
+
+    dump: str
+    reason: str
+    deadline: float
+    leave: bool
+
+    def message(self) -> Dump:
+        """As it goes to the agent."""
+        return Dump(dump=self.dump, reason=self.reason, deadline=self.deadline, leave=self.leave)
+
+
+@dataclass
+class Attempt:
+    """The present start of the program."""
+
+    number: int
+    pid: int
+    base: Base
+    reachable: bool
+    peer: bytes | None = None
+    """The agent's address on the ROUTER."""
+    agent_pid: int = 0
+    hello: bool = False
+    resumed: bool = False
+    notice: int = 0
+    """The signal of a notice that still stands."""
+    refused: str = ""
+    requests: dict[str, Request] = field(default_factory=dict)
+    """Asked for, not yet answered, by dump id."""
+    leave: Request | None = None
+    """The request to save and to leave that stands: not failed so far."""
+    writing: int = 0
+    """Segments that the writer has."""
+    saved: bool = False
+    """A checkpoint whose copy arrived after that request is durable."""
+    owed: bool = False
+    """A periodic dump is due, but couldn't be asked for yet."""
+    killed: bool = False
+    status: int | None = None
+    """How the main process ended."""
+    _count: int = 0
+
+    @property
+    def resuming(self) -> bool:
+        """It has a checkpoint to resume from and hasn't yet."""
+        return self.base.path is not None and not self.resumed
+
+    def ask(self, reason: str, deadline: float, leave: bool) -> Dump:
+        """A new request, as a message."""
+        self._count += 1
+        dump = f"{self._count}-{secrets.token_hex(3)}"
+        request = self.requests[dump] = Request(dump, reason, deadline, leave)
+        if leave:
+            self.leave = request
+        return request.message()
+
+    def answer(self, dump: str) -> Request | None:
+        """The request that is answered; those before it are answered with it. None: never asked for."""
+        request = self.requests.pop(dump, None)
+        if request is not None:
+            order = int(dump.partition("-")[0])
+            for other in [key for key in self.requests if int(key.partition("-")[0]) < order]:
+                del self.requests[other]
+        return request
+
+    def stay(self) -> None:
+        """The request to leave has failed, and with it the notice: the program goes on."""
+        self.leave = None
+        self.notice = 0
+        self.saved = False
+
+    def forget_overdue(self, now: float) -> None:
+        """Drop periodic requests that were never answered."""
+        for key, request in list(self.requests.items()):
+            if not request.leave and now > request.deadline + PERIODIC_SECONDS:
+                del self.requests[key]
+
+    def may_ask_periodic(self) -> bool:
+        """Whether a periodic dump can be asked for now: one at a time, and none while it replays."""
+        free = not self.requests and not self.writing and self.leave is None and self.status is None
+        return self.peer is not None and not self.resuming and free
+
+    def ending(self, *, stopping: bool, passed_on: bool, has_checkpoint: bool, progressed: bool) -> Ending:
+        """What the relaunch policy looks at, once the process is gone."""
+        return Ending(
+            status=-9 if self.status is None else self.status,
+            reachable=self.reachable,
+            hello=self.hello,
+            resuming=self.resuming,
+            refused=self.refused,
+            noticed=self.notice != 0,
+            stopping=stopping,
+            passed_on=passed_on,
+            saved=self.saved,
+            killed=self.killed,
+            has_checkpoint=has_checkpoint,
+            progressed=progressed,
+        )

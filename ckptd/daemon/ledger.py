@@ -1,0 +1,73 @@
+"""The job's record on the disk, kept up to date without the loop waiting for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from ckptd import states
+from ckptd.daemon.processes import ProcessId
+from ckptd.daemon.writer import Worker
+from ckptd.store.job import JobRecord
+from ckptd.store.layout import JobFolder
+
+_ON_DISK = {states.FINISHED: "finished", states.FAILED: "failed"}
+"""The store knows three states; all others are 'unfinished', and in ``extra`` as they are."""
+
+
+class Ledger:
+    """The record, and the job's state with it."""
+
+    def __init__(self, folder: JobFolder, record: JobRecord) -> None:
+        self._folder = folder
+        self._worker = Worker("ckptd-ledger")
+        self.state = states.NEW
+        self.record = record
+        self.failures = 0
+        """How often the record could not be written."""
+
+    def fileno(self) -> int:
+        """Readable when a write is over."""
+        return self._worker.fileno()
+
+    def collect(self) -> str:
+        """Look at writes that are over; returns why the first of them all failed, else ''."""
+        why = ""
+        for done in self._worker.results():
+            if done.error is not None:
+                why = "" if self.failures else str(done.error)
+                self.failures += 1
+        return why
+
+    def enter(self, state: str, **changes: Any) -> None:
+        """Go to another state (one that states.TRANSITIONS allows) and write the record with ``changes``."""
+        if state != self.state and not states.allowed(self.state, state):
+            raise ValueError(f"a job can't go from {self.state} to {state}")
+        self.state = state
+        self.write(**changes)
+
+    def write(self, **changes: Any) -> None:
+        """Change fields of the record, or, where it has none of that name, of its ``extra``."""
+        known = {name: value for name, value in changes.items() if hasattr(self.record, name)}
+        extra = {name: value for name, value in changes.items() if name not in known}
+        record = replace(
+            self.record, **known,
+            state=_ON_DISK.get(self.state, "unfinished"),
+            updated=time.time(),
+            extra={**self.record.extra, **extra, "state": self.state},
+        )  # fmt: skip
+        self.record = record
+        self._worker.submit("record", lambda: self._folder.save(record))
+
+    def close(self, wait: float) -> bool:
+        """Finish writing; False if the disk took longer than ``wait`` seconds."""
+        return self._worker.close(wait)
+
+
+def recorded_process(record: JobRecord, host: str) -> ProcessId | None:
+    """The main process of the last attempt as the record has it, if that was on ``host``."""
+    pid, started = record.extra.get("pid"), record.extra.get("started")
+    if record.extra.get("host") != host or not isinstance(pid, int) or not isinstance(started, float | int):
+        return None
+    return ProcessId(pid, float(started))

@@ -1,0 +1,116 @@
+"""``ckptd run``: from a command and settings to a supervisor at work, and everything put away after it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from ckptd.daemon import launch, processes
+from ckptd.daemon.context import Command, Context
+from ckptd.daemon.ledger import Ledger, recorded_process
+from ckptd.daemon.loop import Loop, Signals
+from ckptd.daemon.names import Identity, identify, place_key
+from ckptd.daemon.places import Place, SegmentFolder
+from ckptd.daemon.resume import same_command
+from ckptd.daemon.server import Server
+from ckptd.daemon.supervisor import HANDLED, Supervisor
+from ckptd.daemon.terminal import Terminal
+from ckptd.daemon.voice import Voice
+from ckptd.daemon.writer import Writer, set_aside
+from ckptd.errors import LockedError, RefusedError
+from ckptd.settings import Settings
+from ckptd.store import layout
+from ckptd.store.job import JobRecord
+from ckptd.store.lock import JobLock
+
+CLOSING_SECONDS = 30.0
+"""How long the end of ckptd waits for a disk to take what is already decided."""
+
+
+def run_job(argv: Sequence[str], settings: Settings, store: Path) -> int:
+    """Run a command under supervision, in the foreground; returns the exit status of ``ckptd run``.
+
+    Raises:
+        CkptdError: it can't be started, is refused, or what else its status says.
+    """
+    voice = Voice(settings.verbosity)
+    path = launch.resolve(argv)
+    reach = launch.reach(path, argv)
+    cwd = _working_folder()
+    identity = identify(argv, cwd, settings.name)
+    opened = layout.open_store(store)
+    folder = opened.job(identity.id)
+    with ExitStack() as stack:
+        stack.enter_context(JobLock(folder))
+        record = _record(folder, identity, list(argv), cwd, settings)
+        key = place_key(identity.id, opened.path)
+        place = Place(key)
+        stack.callback(place.close)
+        segments = SegmentFolder(key, folder.path / "segments")
+        stack.callback(segments.close)
+        server = Server(place)
+        stack.callback(server.close)
+        processes.become_subreaper()
+        signals = stack.enter_context(Signals(HANDLED | set(settings.notice_signals)))
+        terminal = Terminal()
+        stack.callback(terminal.close)
+        tree = processes.Tree()
+        ledger = Ledger(folder, record)
+        stack.callback(ledger.close, CLOSING_SECONDS)
+        writer = Writer(folder, identity.name, settings.keep_last)
+        stack.callback(writer.close, CLOSING_SECONDS)
+        if not reach.reachable:
+            voice.say(reach.why)
+        command = Command(list(argv), path, reach.reachable)
+        context = Context(
+            command=command, settings=settings, folder=folder, ledger=ledger, loop=Loop(), server=server,
+            place=place, segments=segments, writer=writer, signals=signals, terminal=terminal, voice=voice,
+            tree=tree,
+        )  # fmt: skip
+        return Supervisor(context).run()
+
+
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return os.environ.get("PWD", "")  # it was removed: the program may still run in it
+
+
+def _record(
+    folder: layout.JobFolder, identity: Identity, argv: list[str], cwd: str, settings: Settings
+) -> JobRecord:
+    """The job's record: the one of the run that goes on, or a new one. The lock must be held."""
+    old = folder.load() if (folder.path / layout.JOB_FILE).exists() else None
+    if old is None:
+        return _new_record(identity, argv, cwd, attempt=0)
+    orphan = recorded_process(old, os.uname().nodename)
+    if orphan is not None and orphan.alive():
+        raise LockedError(
+            f"job {old.name} ({old.id}) still runs as process {orphan.pid}, though its ckptd is gone: "
+            f"wait until it ends, or end it with kill {orphan.pid}"
+        )
+    if not settings.fresh and old.state == "finished" and identity.named:
+        raise RefusedError(
+            f"job {old.name!r} has finished: start it over with --fresh, or choose another --name"
+        )
+    if settings.fresh or old.state == "finished":
+        set_aside(folder)
+        return _new_record(identity, argv, cwd, attempt=old.attempt)
+    if not settings.allow_changed:
+        same_command(old, argv, cwd)
+    return replace(old, argv=argv, cwd=cwd)
+
+
+def _new_record(identity: Identity, argv: list[str], cwd: str, attempt: int) -> JobRecord:
+    # Sets of strings keep their order over a resume only with the same hash seed.
+    hashseed = "" if os.environ.get("PYTHONHASHSEED") else str(secrets.randbelow(2**32))
+    return JobRecord(
+        id=identity.id, name=identity.name, argv=argv, cwd=cwd, created=time.time(), named=identity.named,
+        hashseed=hashseed, attempt=attempt,
+    )  # fmt: skip

@@ -1,0 +1,299 @@
+"""The supervisor of one job: what is done about each thing that happens.
+
+The loop (ckptd.daemon.loop) calls in; whatever may wait for a disk goes to a thread (ckptd.daemon.writer);
+what follows the end of an attempt is decided in ckptd.daemon.policy.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from ckptd import states
+from ckptd.daemon import forward, launch, policy, processes
+from ckptd.daemon.attempt import Attempt
+from ckptd.daemon.context import Context
+from ckptd.daemon.conversation import Conversation
+from ckptd.daemon.resume import Base, find_base
+from ckptd.daemon.sweep import Sweep
+from ckptd.daemon.writer import Done
+from ckptd.errors import STOPPED, CkptdError, RefusedError
+
+SETTLE = 0.05
+"""Seconds for what the agent said last to arrive, after the process is gone."""
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+HANDLED = forward.ALL | {signal.SIGCHLD}
+
+
+class Supervisor:
+    """Starts the program, keeps it, and says in ``exit_status`` when it is done."""
+
+    def __init__(self, context: Context) -> None:
+        self._job = context
+        self._sweep = Sweep(context.loop, context.tree, self._reap)
+        self._talk = Conversation(context, self._end_now)
+        self.exit_status: int | None = None
+        self.error: CkptdError | None = None
+        """Why it ended, if that is an error to be reported."""
+        self._restarts = 0
+        self._restart_step = -1
+        context.loop.watch(context.server.socket, self._talk.on_socket)
+        context.loop.watch(context.writer.fileno(), self.on_writer)
+        context.loop.watch(context.ledger.fileno(), self.on_ledger)
+        context.loop.watch(context.signals.fileno(), self.on_signals)
+
+    def run(self) -> int:
+        """Run the job to its end; returns the exit status. Raises CkptdError."""
+        self.check()
+        while self.exit_status is None:
+            self._job.loop.turn()
+        if self.error is not None:
+            raise self.error
+        return self.exit_status
+
+    # ---- before a start -------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Find out from where to start; ``_checked`` goes on."""
+        self._job.ledger.enter(states.CHECKING)
+        allow = self._job.settings.allow_changed
+        self._job.writer.submit("base", lambda: find_base(self._job.folder, allow))
+
+    def _checked(self, done: Done) -> None:
+        if done.error is not None or not isinstance(done.value, Base):
+            self._fail(done.error)
+            return
+        base = done.value
+        for note in base.notes:
+            self._job.voice.say(note)
+        if base.path is not None:
+            if self._job.newest is None:
+                self._job.voice.say(
+                    f"job {self._job.ledger.record.name} goes on from step {base.step} "
+                    f"(checkpoint {base.manifest.id if base.manifest else ''}); --fresh starts over"
+                )
+                self._restart_step = base.step
+            self._job.newest = base
+        if self._job.stop.signal:
+            self._stop_without_process()
+            return
+        try:
+            self._launch(base)
+        except CkptdError as error:
+            self._fail(error)
+
+    def _launch(self, base: Base) -> None:
+        record = self._job.ledger.record
+        number = record.attempt + 1
+        start = launch.Attempt(
+            job=record.id, number=number, endpoint=self._job.place.endpoint, segments=self._job.segments.path,
+            hashseed=record.hashseed, resume=base.path,
+        )  # fmt: skip
+        env = launch.environment(os.environ, start, self._job.settings)
+        command = self._job.command
+        pid = processes.spawn(command.path, command.argv, env, self._job.signals.mask)
+        self._job.attempt = Attempt(number, pid, base, command.reachable)
+        self._job.terminal.begin(pid)
+        started = processes.process_id(pid).started
+        host = os.uname().nodename
+        self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=started, host=host)
+        self._job.voice.detail(f"attempt {number} of job {record.id} runs as process {pid}")
+
+    def _fail(self, error: Exception | None) -> None:
+        """There is no start."""
+        if not isinstance(error, CkptdError):
+            error = CkptdError(f"can't look for a checkpoint: {type(error).__name__}: {error}")
+        self.error = error
+        state = states.REFUSED if isinstance(error, RefusedError) else states.FAILED
+        self._finish(error.status, state, why=str(error))
+
+    # ---- what the threads report ----------------------------------------------------------------
+
+    def on_ledger(self) -> None:
+        """The record was written, or not."""
+        if why := self._job.ledger.collect():
+            self._job.voice.say(why)
+
+    def on_writer(self) -> None:
+        """A check, a commit or a retention is over."""
+        for done in self._job.writer.results():
+            if done.tag == "base":
+                self._checked(done)
+            elif done.tag == "retained":
+                if done.error is not None:
+                    self._job.voice.say(str(done.error))
+            elif self._job.attempt is not None:
+                attempt = self._job.attempt
+                self._talk.written(attempt, done)
+                if attempt.status is not None:
+                    self._conclude(attempt)
+
+    # ---- signals to ckptd -----------------------------------------------------------------------
+
+    def on_signals(self) -> None:
+        """Signals have arrived."""
+        for number in self._job.signals.read():
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number in STOP_SIGNALS or number in self._job.settings.notice_signals:
+                self._stop(number)
+            elif self._job.attempt is not None and self._job.attempt.status is None:
+                forward.hand_on(self._job.attempt.pid, number)
+                if number == signal.SIGTSTP:
+                    self._suspend()
+
+    def _suspend(self) -> None:
+        """Stop with the job, as one job to the shell; this returns when the shell lets us go on."""
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._job.terminal.continued()
+
+    def _stop(self, number: int) -> None:
+        attempt, stop = self._job.attempt, self._job.stop
+        first = not stop.signal and not stop.failed
+        stop.signal = stop.signal or number
+        if attempt is None or attempt.status is not None:
+            if self._job.ledger.state == states.BACKOFF:
+                self._stop_without_process()
+            elif attempt is not None and attempt.writing and number == signal.SIGINT and not first:
+                self._abandon(attempt)
+        elif not attempt.hello or (number == signal.SIGINT and not first):
+            stop.passed_on = attempt.hello  # where there is no agent the signal is the program's anyway
+            self._job.loop.cancel("deadline")  # whoever gives up waiting leaves the end to the program
+            forward.hand_on(attempt.pid, number)
+        elif first and attempt.leave is None:
+            self._talk.ask_to_leave(attempt, "stop")
+        elif stop.failed:
+            self._end_now(attempt)
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """The user doesn't want to wait for the disk either. What isn't committed is as if never begun."""
+        self._job.voice.say("gave up waiting for the disk: the last dump is lost")
+        self._enter_ending(attempt)
+        state = states.STOPPED if self._job.newest is not None else states.FAILED
+        self._finish(policy.shell_status(attempt.status or 0), state)
+
+    def _stop_without_process(self) -> None:
+        self._job.loop.cancel("relaunch")
+        if self._job.newest is not None:
+            self._say_stopped()
+            self._finish(STOPPED, states.STOPPED)
+        elif self._job.ledger.state == states.BACKOFF:
+            self._finish(policy.shell_status(self._job.ledger.record.exit_status or 0) or 1, states.FAILED)
+        else:
+            self._finish(policy.shell_status(-self._job.stop.signal), states.STOPPED)
+
+    def _say_stopped(self) -> None:
+        if self._job.newest is not None:
+            self._job.voice.say(f"stopped; the same command goes on from step {self._job.newest.step}")
+
+    # ---- the end of an attempt ------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        attempt = self._job.attempt
+        for pid, status, stop in processes.reap():
+            if attempt is None or pid != attempt.pid or attempt.status is not None:
+                continue
+            if status is not None:
+                self._exited(attempt, status)
+            elif self._job.terminal.stopped(stop):
+                self._suspend()
+
+    def _exited(self, attempt: Attempt, status: int) -> None:
+        attempt.status = status
+        self._job.terminal.take_back()
+        for name in ("deadline", "every"):
+            self._job.loop.cancel(name)
+        if attempt.reachable or attempt.hello:
+            self._job.loop.after("settle", SETTLE, lambda: self._conclude(attempt))
+        else:
+            self._conclude(attempt)
+
+    def _end_now(self, attempt: Attempt) -> None:
+        """The process should be gone by now: kill the tree."""
+        if attempt is not self._job.attempt or attempt.status is not None:
+            return
+        attempt.killed = True
+        self._job.loop.cancel("deadline")
+
+        def unreaped() -> None:
+            # A process in uninterruptible sleep can't be waited for: go on without it.
+            if attempt.status is None:
+                self._exited(attempt, -signal.SIGKILL)
+
+        self._sweep.begin(gentle=0.0, then=unreaped)
+
+    def _conclude(self, attempt: Attempt) -> None:
+        """The process is gone and has said its last: decide, once its copies are durable."""
+        if attempt is not self._job.attempt or attempt.status is None:
+            return
+        if attempt.writing:
+            if self._job.ledger.state != states.SAVING:
+                self._enter_ending(attempt)
+                self._job.ledger.enter(states.SAVING)
+            return
+        self._enter_ending(attempt)
+        newest, stop = self._job.newest, self._job.stop
+        end = attempt.ending(
+            stopping=stop.signal != 0,
+            passed_on=stop.passed_on,
+            has_checkpoint=newest is not None,
+            progressed=newest is not None and newest.step > self._restart_step,
+        )
+        settings = self._job.settings
+        decision = policy.decide(
+            end,
+            restarts=self._restarts,
+            max_restarts=settings.max_restarts,
+            base_delay=settings.restart_delay,
+        )
+        self._job.attempt = None
+
+        def follow() -> None:
+            if decision.relaunch:
+                self._relaunch(decision)
+            else:
+                self._end(decision)
+
+        if decision.relaunch or decision.state in (states.STOPPED, states.REFUSED):
+            self._sweep.begin(gentle=1.0, then=follow)  # nothing of an interrupted attempt may be left
+        else:
+            follow()  # what it left running is as plain Python would leave it
+
+    def _enter_ending(self, attempt: Attempt) -> None:
+        if self._job.ledger.state != states.ENDING:
+            self._job.ledger.enter(states.ENDING, exit_status=attempt.status)
+
+    def _relaunch(self, decision: policy.Decision) -> None:
+        newest = self._job.newest
+        self._restarts = decision.restarts
+        self._restart_step = newest.step if newest is not None else -1
+        if self._job.stop.signal:
+            self._job.ledger.enter(states.BACKOFF)
+            self._stop_without_process()
+            return
+        where = f"from step {newest.step}" if newest is not None else "from the start"
+        if decision.why:
+            self._job.voice.say(
+                f"{decision.why}: relaunching {where} in {decision.delay:g} s "
+                f"(restart {decision.restarts} of {self._job.settings.max_restarts})"
+            )
+        else:
+            self._job.voice.detail(f"relaunching {where}")
+        if decision.delay > 0:
+            self._job.ledger.enter(states.BACKOFF, why=decision.why)
+            self._job.loop.after("relaunch", decision.delay, self.check)
+        else:
+            self.check()
+
+    def _end(self, decision: policy.Decision) -> None:
+        if decision.state == states.REFUSED:
+            self.error = RefusedError(decision.why)
+        elif decision.why:
+            self._job.voice.say(decision.why)
+        if decision.state == states.STOPPED:
+            self._say_stopped()
+        self._finish(decision.status, decision.state, why=decision.why)
+
+    def _finish(self, status: int, state: str, why: str = "") -> None:
+        self.exit_status = status
+        self._job.ledger.enter(state, why=why)
