@@ -20,7 +20,7 @@ REFUSED = 14
 
 _started = 0
 _armed = 0
-"""Process ids, so that a forked child does not take itself for its parent."""
+"""Process ids, so that a forked child does not take itself for its parent; -1: it was tried and failed."""
 
 
 def start(bootstrap: str = "", script: str | None = None) -> None:
@@ -79,7 +79,7 @@ def _resume(script: str, folder: str) -> None:
 def arm() -> None:
     """Start thread and socket and take over the notice signals."""
     global _armed
-    if _armed == os.getpid():
+    if _armed:
         return
     _armed = os.getpid()
     gate.claim()
@@ -163,7 +163,7 @@ class _TorchWatch:
             return None
         for finder in sys.meta_path:
             look = None if finder is self else getattr(finder, "find_spec", None)
-            spec = look(name, path, target) if look is not None else None
+            spec: ModuleSpec | None = look(name, path, target) if look is not None else None
             if spec is not None:
                 self._attend(spec)
                 return spec
@@ -192,10 +192,12 @@ class _TorchWatch:
 
 
 def _before_torch() -> None:
+    global _armed
     try:
         if _started == os.getpid():  # and not a forked child
             arm()
     except Exception as error:
+        _armed = -1
         tell(f"not armed: {_sentence(error)}")
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 HELPER_MODULES = (
     "IPython", "ckptd", "ckptd_agent", "ensurepip", "ipykernel", "ipykernel_launcher", "jupyter", "pip",
-    "torch._inductor.compile_worker", "torch.distributed.launch", "torch.distributed.run", "venv", "virtualenv",
+    "torch._inductor.compile_worker", "torch.distributed.launch", "torch.distributed.run", "venv",
+    "virtualenv",
 )  # fmt: skip
 """``-m`` modules that are not a training process, or (launchers) not yet: the ranks they start are."""
 HELPER_PROGRAMS = (

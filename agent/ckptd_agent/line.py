@@ -58,7 +58,7 @@ class _Line:
         self.socket = self.context.socket(zmq.DEALER)
         for option, value in (
             (zmq.LINGER, 0), (zmq.IMMEDIATE, 1), (zmq.SNDHWM, link.ROOM), (zmq.RCVHWM, link.ROOM),
-            (zmq.MAXMSGSIZE, protocol.MAX_BYTES), (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 0),
+            (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 0),
             (zmq.HEARTBEAT_IVL, HEARTBEAT), (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT),
         ):  # fmt: skip
             self.socket.set(option, value)
