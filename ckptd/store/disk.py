@@ -23,8 +23,12 @@ def make_folder(path: Path) -> bool:
         if not path.is_dir():
             raise
         return False
-    path.chmod(FOLDER_MODE)  # mkdir subtracts the umask, which may hold the owner's own bits
-    sync_folder(path.parent)
+    try:
+        path.chmod(FOLDER_MODE)  # mkdir subtracts the umask, which may hold the owner's own bits
+        sync_folder(path.parent)
+    except BaseException:
+        path.rmdir()
+        raise
     return True
 
 

@@ -63,3 +63,8 @@ def seal(fields: dict[str, Any]) -> bytes:
     text = json.dumps({**fields, "manifest_hash": NO_HASH}, sort_keys=True, indent=1) + "\n"
     digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return text.replace(f'\n "manifest_hash": "{NO_HASH}"', f'\n "manifest_hash": "blake2b_128:{digest}"').encode()
+
+
+def tree(path: Path) -> list[str]:
+    """Names of everything below a folder."""
+    return sorted(str(item.relative_to(path)) for item in path.rglob("*"))

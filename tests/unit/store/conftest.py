@@ -48,9 +48,8 @@ def start() -> Iterator[Start]:
     yield run
     for process in running:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
 
-
-def tree(path: Path) -> list[str]:
-    """Names of everything below a folder."""
-    return sorted(str(item.relative_to(path)) for item in path.rglob("*"))
