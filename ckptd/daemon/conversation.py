@@ -59,24 +59,32 @@ class Conversation:
             self._job.voice.say(message.text)
 
     def _hello(self, attempt: Attempt, peer: bytes, message: protocol.Hello) -> None:
-        known = attempt.peer == peer
-        rival = attempt.peer is not None and not known and self._job.tree.holds(attempt.agent_pid)
+        # The same process under a new address has reconnected; another one is a rival while the first lives.
+        again = attempt.hello and message.pid == attempt.agent_pid
+        rival = attempt.hello and not again and self._job.tree.holds(attempt.agent_pid)
         if rival or (attempt.status is None and not self._job.tree.holds(message.pid)):
             self._job.server.nonsense += 1
             return
         attempt.peer, attempt.agent_pid, attempt.hello = peer, message.pid, True
         self._job.server.send(peer, protocol.Welcome(every_steps=self._job.settings.every.steps))
-        if known or attempt.status is not None:
+        if attempt.status is not None:
+            return
+        if again:
+            self._ask_again(attempt)
             return
         self._job.voice.detail(f"the agent in process {message.pid} is ready")
         if self._job.ledger.state == states.STARTING:
-            self._job.ledger.enter(
-                states.REPLAYING if attempt.resuming else states.RUNNING, agent=message.pid
-            )
+            state = states.REPLAYING if attempt.resuming else states.RUNNING
+            self._job.ledger.enter(state, agent=message.pid)
         if not attempt.resuming:
             self._plan_periodic()
         if self._job.stop.signal and not self._job.stop.passed_on:
             self.ask_to_leave(attempt, "stop")
+
+    def _ask_again(self, attempt: Attempt) -> None:
+        """Repeat the request to leave, if it was not answered yet; the agent takes the same one once."""
+        if attempt.leave is not None and attempt.leave.dump in attempt.requests and attempt.peer is not None:
+            self._job.server.send(attempt.peer, attempt.leave.message())
 
     def _progress(self, message: protocol.Progress) -> None:
         if self._job.loop.now() - self._recorded >= RECORD_SECONDS:
@@ -90,9 +98,8 @@ class Conversation:
             return
         if attempt.leave is None:
             self.ask_to_leave(attempt, "signal")
-        elif attempt.leave.dump in attempt.requests:
-            # Asked already, for a stop or an earlier signal: the agent waits for this signal's answer.
-            self._job.server.send(attempt.peer, attempt.leave.message())
+        else:
+            self._ask_again(attempt)  # for a stop or an earlier signal; this signal waits for an answer too
 
     def _resumed(self, attempt: Attempt, message: protocol.Resumed) -> None:
         attempt.resumed = True

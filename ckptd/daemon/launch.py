@@ -170,6 +170,7 @@ def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -
     env["CKPTD_NOTICE_SIGNALS"] = ",".join(names)
     env["CKPTD_GRACE"] = f"{settings.grace:g}"
     env["CKPTD_ATTEMPT"] = str(attempt.number)
+    env.pop("CKPTD_CLAIMED", None)  # ckptd itself may run below a training process of another job
     env.pop("CKPTD_RESUME", None)
     if attempt.resume is not None:
         env["CKPTD_RESUME"] = str(attempt.resume)

@@ -1,0 +1,1 @@
+"""Stands in for the agent where a test's program speaks the protocol itself (CKPTD_AGENT_PATH)."""
