@@ -49,6 +49,8 @@ class Run:
     lines: list[str]
     stops: list[int]
     """How many lines had been printed when each SIGTERM was sent."""
+    pids: list[int]
+    """The processes that trained, one after the other."""
     seconds: float
 
 
@@ -90,7 +92,7 @@ def run(command: list[str], folder: Path, stops: list[Stop]) -> Run:
     """Run the command in the folder; send SIGTERM to the training process at each of the stops."""
     folder.mkdir()
     start = time.monotonic()
-    waiting, marks, lines, in_epoch = list(stops), [], [], 0
+    waiting, marks, lines, pids, in_epoch = list(stops), [], [], [], 0
     # Unbuffered, so that a line is seen when it is printed.
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True)
@@ -103,13 +105,18 @@ def run(command: list[str], folder: Path, stops: list[Stop]) -> Run:
             if line.startswith("epoch") and "done" in line:
                 say(f"  {line.strip()}")
                 in_epoch = 0
+                pids.append(training_process(process.pid, command).pid)
             elif line.startswith("epoch"):
                 in_epoch += 1
                 if waiting and int(line.split()[1]) == waiting[0].epoch and in_epoch == waiting[0].lines:
                     waiting.pop(0)
                     marks.append(len(lines))
-                    pid = interrupt(process.pid, command)
-                    say(f"  {line.strip()}   <- SIGTERM to the training process, pid {pid}", "bold yellow")
+                    trains = training_process(process.pid, command)
+                    trains.send_signal(signal.SIGTERM)
+                    say(
+                        f"  {line.strip()}   <- SIGTERM to the training process, pid {trains.pid}",
+                        "bold yellow",
+                    )
         status = process.wait()
     finally:
         watch.cancel()
@@ -120,16 +127,17 @@ def run(command: list[str], folder: Path, stops: list[Stop]) -> Run:
         raise SystemExit(f"demo: the run ended with exit status {status}")
     if waiting:
         raise SystemExit(f"demo: epoch {waiting[0].epoch} never came, so it could not be interrupted")
-    return Run(folder, lines, marks, time.monotonic() - start)
+    return Run(folder, lines, marks, list(dict.fromkeys(pids)), time.monotonic() - start)
 
 
-def interrupt(supervisor: int, command: list[str]) -> int:
-    """Send SIGTERM to the process that trains: the supervisor's child that runs the script."""
+def training_process(first: int, command: list[str]) -> psutil.Process:
+    """The process that trains: the one that was started, or ckptd's child that runs the script."""
+    if "--" not in command:
+        return psutil.Process(first)
     training = command[command.index("--") + 2 :]
-    for child in psutil.Process(supervisor).children():
+    for child in psutil.Process(first).children():
         if child.cmdline()[1:] == training:
-            child.send_signal(signal.SIGTERM)
-            return int(child.pid)
+            return child
     raise SystemExit("demo: the training process was not found below ckptd")
 
 
@@ -151,16 +159,21 @@ def end(process: subprocess.Popen[str]) -> None:
 def verdict(plain: Run, under: Run, stops: int) -> bool:
     """Print how the two compare; True: they are the same, bit for bit."""
     rows = [figures(plain, under), weights(plain, under), log(plain, under)]
-    table = Table(
-        title=f"\na run that was stopped {stops} times, against one that never was", title_justify="left"
-    )
+    stopped = len(under.pids) - 1
+    title = f"\na run that was stopped {stopped} times, against one that never was"
+    table = Table(title=title, title_justify="left")
     for heading in ("what", "compared", "differ", "verdict"):
         table.add_column(heading, justify="right" if heading == "differ" else "left")
     for what, compared, differ in rows:
         mark = "[green]identical[/]" if differ == 0 else "[bold red]DIFFERENT[/]"
         table.add_row(what, compared, str(differ), mark)
     console.print(table)
-    return all(differ == 0 for *_, differ in rows)
+    if stopped != stops:
+        # Otherwise a ckptd that ignores its signals would pass.
+        console.print(
+            f"[bold red]{stops} SIGTERMs were sent, and the process was replaced {stopped} times[/]"
+        )
+    return stopped == stops and all(differ == 0 for *_, differ in rows)
 
 
 def figures(plain: Run, under: Run) -> tuple[str, str, int]:
@@ -207,7 +220,9 @@ def draw(plain: Run, under: Run, picture: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(10, 4.5), layout="constrained")
     axes.plot(losses(plain), color="#9ec5e8", linewidth=5, label="plain, never stopped")
-    axes.plot(losses(under), color="#10375c", linewidth=1, label="under ckptd, stopped twice")
+    axes.plot(
+        losses(under), color="#10375c", linewidth=1, label=f"under ckptd, stopped {len(under.pids) - 1} times"
+    )
     for number, stop in enumerate(under.stops):
         label = "SIGTERM, dump, relaunch, resume" if number == 0 else None
         axes.axvline(step_at(under, stop), color="#c8553d", linestyle="--", label=label)
@@ -246,7 +261,7 @@ def step_at(run: Run, lines: int) -> int:
 
 def say(text: str, style: str = "") -> None:
     """One line, with the time since the start."""
-    console.print(f"[{time.monotonic() - began:6.1f} s] {text}", style=style, markup=False)
+    console.print(f"[{time.monotonic() - began:6.1f} s] {text}", style=style, markup=False, soft_wrap=True)
 
 
 def shown(path: Path) -> str:
