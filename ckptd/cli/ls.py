@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -19,6 +19,9 @@ from ckptd.store.quantity import ago_text, bytes_text
 from ckptd.store.reader import Listed, list_checkpoints
 
 COLUMNS = ("ID", "JOB", "STEP", "WHEN", "SIZE", "REASON", "LOSS", "STATE")
+NUMBERS = ("STEP", "SIZE", "LOSS")
+GAP = 2
+"""Blanks between columns."""
 
 
 @dataclass(frozen=True)
@@ -153,27 +156,25 @@ def cells(row: Row, now: float) -> list[str]:
 
 def _print_table(rows: list[Row], now: float) -> None:
     # Here, so that every other command starts without rich (a tenth of a second).
-    from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in COLUMNS:
-        number = name in ("STEP", "SIZE", "LOSS")
-        # A narrow terminal cuts what is cut with least harm; ids and steps are for copying.
-        table.add_column(
-            name,
-            justify="right" if number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width={"ID": 8, "STATE": 8, "JOB": None}.get(name, len(name)),
-        )
-    for row in rows:
-        style = "red" if row.listed.manifest is None else ""
-        table.add_row(*(Text(cell) for cell in cells(row, now)), style=style)
     # rich takes 80 columns for a pipe; a pipe has no edge, so nothing is cut there.
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=1000)
+    texts = [[Text(cell) for cell in cells(row, now)] for row in rows]
+    widths = [max(cell_len(name), *(text[at].cell_len for text in texts)) for at, name in enumerate(COLUMNS)]
+    job = COLUMNS.index("JOB")
+    # A narrow terminal cuts names: all else is short, or there to be copied.
+    rest = sum(widths) - widths[job] + GAP * (len(COLUMNS) - 1)
+    widths[job] = min(widths[job], max(8, console.width - rest))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for name, width in zip(COLUMNS, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if name in NUMBERS else "left"
+        table.add_column(name, justify=justify, width=width, no_wrap=True, overflow="ellipsis")
+    for row, text in zip(rows, texts, strict=True):
+        table.add_row(*text, style="red" if row.listed.manifest is None else "")
     console.print(table)
     errors = [error for row in rows for error in (row.job.error, row.listed.error) if error]
     for error in dict.fromkeys(errors):

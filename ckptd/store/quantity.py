@@ -23,7 +23,7 @@ def ago_text(then: float, now: float) -> str:
     if seconds < -1:
         return "in the future"  # another host's clock; a number would look like a fact
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length or (unit != "min" and seconds >= length):
+        if seconds >= 2 * length:
             return f"{int(seconds / length)} {unit} ago"
     return f"{max(0, int(seconds))} s ago"
 

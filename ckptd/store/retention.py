@@ -20,7 +20,7 @@ def keep_last(folder: JobFolder, n: int) -> list[Path]:
         raise ValueError("the newest checkpoint always stays: keep at least 1")
     listed = list_checkpoints(folder)
     good = [index for index, item in enumerate(listed) if item.manifest is not None]
-    if len(good) <= n:
+    if len(good) < n:
         return []
     gone = [item.path for item in listed[: good[-n]]]
     _remove(folder, gone)

@@ -14,9 +14,16 @@ from ckptd.store.layout import JobFolder, new_id, open_store
 from ckptd.store.manifest import FORMAT, NO_HASH, Manifest
 from ckptd.store.writer import write_checkpoint
 
+ROOT = Path(__file__).parents[2]
+"""Of the repository."""
 JOB = "0123abcd"
 SIZES = [("small", "F32", 24), ("odd", "U8", 7), ("steps", "I64", 16), ("empty", "BF16", 0)]
-FACTS: dict[str, Any] = {"loss": 0.25, "lr": [0.001], "argv": ["train.py"], "sources": {"train.py": "00" * 32}}
+FACTS: dict[str, Any] = {
+    "loss": 0.25,
+    "lr": [0.001],
+    "argv": ["train.py"],
+    "sources": {"train.py": "00" * 32},
+}
 GRAPH = b"\x81\xa4root\xc0"
 
 
@@ -31,7 +38,9 @@ def make_segment(
     """A complete segment at ``path``."""
     tensors = arrange(SIZES if sizes is None else sizes)
     writer = SegmentWriter(path, tensors, graph, FACTS if facts is None else facts)
-    writer.view[:] = content(writer.view.nbytes) if writer.view.nbytes < 1 << 16 else os.urandom(writer.view.nbytes)
+    writer.view[:] = (
+        content(writer.view.nbytes) if writer.view.nbytes < 1 << 16 else os.urandom(writer.view.nbytes)
+    )
     writer.finish()
     return path
 
@@ -62,7 +71,9 @@ def seal(fields: dict[str, Any]) -> bytes:
     """Any fields at all as a manifest whose own hash is right: what only a program can get wrong."""
     text = json.dumps({**fields, "manifest_hash": NO_HASH}, sort_keys=True, indent=1) + "\n"
     digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    return text.replace(f'\n "manifest_hash": "{NO_HASH}"', f'\n "manifest_hash": "blake2b_128:{digest}"').encode()
+    return text.replace(
+        f'\n "manifest_hash": "{NO_HASH}"', f'\n "manifest_hash": "blake2b_128:{digest}"'
+    ).encode()
 
 
 def tree(path: Path) -> list[str]:

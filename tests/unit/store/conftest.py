@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from store_fixtures.making import make_job, make_segment
+from store_fixtures.making import ROOT, make_job, make_segment
 
 from ckptd.store.layout import JobFolder
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -52,4 +50,3 @@ def start() -> Iterator[Start]:
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream is not None
             stream.close()
-

@@ -92,7 +92,9 @@ def test_what_belongs_to_another_is_refused(tmp_path):
     refused(path, words, create=False)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write where the mode says no; test_full_disk has read-only")
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root may write where the mode says no; test_full_disk has read-only"
+)
 def test_what_cannot_be_written_is_refused_for_writing_only(tmp_path):
     path = tmp_path / "store"
     open_store(path)
@@ -109,7 +111,9 @@ def test_a_newer_format_is_refused(tmp_path):
         refused(tmp_path / "s", "is of format 2, this ckptd reads 1: update ckptd", create=create)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "1"}', '{"format": 0}', '{"format": true}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": "1"}', '{"format": 0}', '{"format": true}', "\xff"]
+)
 def test_a_damaged_marker_is_refused(tmp_path, text):
     open_store(tmp_path / "s")
     (tmp_path / "s" / MARKER).write_text(text, encoding="latin-1")
@@ -145,7 +149,9 @@ def test_jobs_are_found_by_id_and_nothing_else_is_a_job(tmp_path):
 def test_a_job_record_round_trips(folder):
     folder.save(RECORD)
     assert folder.load() == RECORD
-    ended = replace(RECORD, state="failed", exit_status=-9, why="killed", attempt=3, extra={"x": [1]}, updated=2.5)
+    ended = replace(
+        RECORD, state="failed", exit_status=-9, why="killed", attempt=3, extra={"x": [1]}, updated=2.5
+    )
     folder.save(ended)
     assert folder.load() == ended
     assert sorted(path.name for path in folder.path.iterdir()) == ["checkpoints", "job.json"]

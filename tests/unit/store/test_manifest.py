@@ -17,7 +17,9 @@ from ckptd.store.manifest import GRAPH, MAX_BYTES, TENSORS, FileEntry, Manifest,
 
 HASH = "blake2b_128:" + "ab" * 16
 FILES = [FileEntry(TENSORS, 4096, HASH), FileEntry(GRAPH, 3, HASH)]
-FULL = make_manifest(7, id="00c0ffee", created=1760000000.5, files=FILES, facts={"loss": 0.5, "sources": {"a": "b"}})
+FULL = make_manifest(
+    7, id="00c0ffee", created=1760000000.5, files=FILES, facts={"loss": 0.5, "sources": {"a": "b"}}
+)
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
 VALUES = st.recursive(
@@ -56,7 +58,7 @@ def test_any_facts_round_trip(facts):
 
 
 def test_facts_that_json_does_not_know_are_strings():
-    facts = {"loss": float("nan"), "best": float("-inf"), "key": b"\x01\xff", 3: (1, 2)}
+    facts: Any = {"loss": float("nan"), "best": float("-inf"), "key": b"\x01\xff", 3: (1, 2)}
     assert read(encode(replace(FULL, facts=facts))).facts == {
         "loss": "NaN", "best": "-Infinity", "key": "01ff", "3": [1, 2],
     }  # fmt: skip
@@ -94,7 +96,10 @@ def test_bytes_from_anywhere_are_refused(data):
 
 
 @settings(max_examples=300)
-@given(st.dictionaries(st.sampled_from(sorted(asdict(FULL))), JSON), st.sets(st.sampled_from(sorted(asdict(FULL)))))
+@given(
+    st.dictionaries(st.sampled_from(sorted(asdict(FULL))), JSON),
+    st.sets(st.sampled_from(sorted(asdict(FULL)))),
+)
 def test_right_hash_over_wrong_fields_is_refused_or_read_as_it_stands(changes, missing):
     changed = {key: value for key, value in {**fields(), **changes}.items() if key not in missing}
     try:
@@ -106,7 +111,20 @@ def test_right_hash_over_wrong_fields_is_refused_or_read_as_it_stands(changes, m
 
 @pytest.mark.parametrize(
     "name",
-    ["../tensors.safetensors", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "a\0b", ".hidden", "x" * 300, "a\n", "é"],
+    [
+        "../tensors.safetensors",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "a\\b",
+        "a\0b",
+        ".hidden",
+        "x" * 300,
+        "a\n",
+        "é",
+    ],
 )
 def test_names_of_files_stay_in_the_folder(name):
     changed = fields()
@@ -115,15 +133,22 @@ def test_names_of_files_stay_in_the_folder(name):
         read(seal(changed))
 
 
+def entry(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "nbytes": 1, "hash": HASH, **changes}
+
+
+GOOD = entry(GRAPH)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"step": -1}, {"step": 10**12}, {"step": True}, {"step": 1.0}, {"id": "../../ab"}, {"id": "00C0FFEE"},
-        {"job": ""}, {"format": 0}, {"created": "now"}, {"attempt": -1}, {"files": []}, {"facts": []}, {"name": None},
-        {"files": [{"name": TENSORS, "nbytes": 1, "hash": HASH}] * 2}, {"files": [TENSORS, GRAPH]}, {"more": 1},
-        {"files": [{"name": TENSORS, "nbytes": -1, "hash": HASH}, {"name": GRAPH, "nbytes": 1, "hash": HASH}]},
-        {"files": [{"name": TENSORS, "nbytes": 1 << 63, "hash": HASH}, {"name": GRAPH, "nbytes": 1, "hash": HASH}]},
-        {"files": [{"name": TENSORS, "nbytes": 1, "hash": "md5"}, {"name": GRAPH, "nbytes": 1, "hash": HASH}]},
+        {"job": ""}, {"format": 0}, {"created": "now"}, {"attempt": -1}, {"files": []}, {"facts": []},
+        {"name": None}, {"files": [TENSORS, GRAPH]},
+        {"files": [entry(TENSORS)] * 2}, {"files": [entry(TENSORS, nbytes=-1), GOOD]},
+        {"files": [entry(TENSORS, nbytes=1 << 63), GOOD]}, {"files": [entry(TENSORS, hash="md5"), GOOD]},
+        {"files": [entry(TENSORS, more=1), GOOD]}, {"more": 1},
     ],
 )  # fmt: skip
 def test_values_out_of_bounds_are_refused(change):
@@ -160,7 +185,8 @@ def test_a_manifest_has_a_largest_size():
 
 
 def test_what_could_not_be_read_back_is_not_written():
-    for wrong in ({"step": -1}, {"id": "nothex"}, {"files": []}, {"facts": {"x": object()}}):
+    wrongs: list[dict[str, Any]] = [{"step": -1}, {"id": "nothex"}, {"files": []}, {"facts": {"x": object()}}]
+    for wrong in wrongs:
         with pytest.raises(ValueError):
             encode(replace(FULL, **wrong))
 

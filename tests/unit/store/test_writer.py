@@ -7,10 +7,20 @@ import json
 import mmap
 import os
 import resource
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from store_fixtures.making import FACTS, GRAPH, SIZES, content, make_checkpoint, make_manifest, make_segment, tree
+from store_fixtures.making import (
+    FACTS,
+    GRAPH,
+    SIZES,
+    content,
+    make_checkpoint,
+    make_manifest,
+    make_segment,
+    tree,
+)
 
 from ckptd.errors import DumpFailedError, RefusedError
 from ckptd.memory.segment import ITEM_BYTES, Segment, Tensor
@@ -23,7 +33,9 @@ from ckptd.store.writer import sweep, write_checkpoint
 
 def test_round_trip(folder, segment):
     with Segment(segment) as opened:
-        path, manifest = write_checkpoint(folder, opened, make_manifest(12, id="00c0ffee", facts={"extra": 1}))
+        path, manifest = write_checkpoint(
+            folder, opened, make_manifest(12, id="00c0ffee", facts={"extra": 1})
+        )
     assert path == folder.checkpoints / "000000000012-00c0ffee"
     assert tree(path) == ["graph.msgpack", "manifest.json", "tensors.safetensors"]
     assert manifest.facts == {**FACTS, "extra": 1}
@@ -49,7 +61,9 @@ def test_the_safetensors_package_reads_the_tensors(folder, segment):
         assert sorted(file.keys()) == sorted(name for name, _, _ in SIZES)
         assert file.metadata() == {"format": "ckptd"}
         assert numpy.array_equal(file.get_tensor("steps"), numpy.frombuffer(data[:16], "<i8"))
-        assert numpy.array_equal(file.get_tensor("small"), numpy.frombuffer(data[16:40], "<f4"), equal_nan=True)
+        assert numpy.array_equal(
+            file.get_tensor("small"), numpy.frombuffer(data[16:40], "<f4"), equal_nan=True
+        )
         assert numpy.array_equal(file.get_tensor("odd"), numpy.frombuffer(data[40:47], "u1"))
 
 
@@ -82,9 +96,9 @@ def test_names_that_json_must_escape(folder, tmp_path):
 @pytest.mark.parametrize(
     "tensors",
     [
-        [Tensor("a", "F32", 4, 4)], [Tensor("a", "F32", 4, 0), Tensor("b", "F32", 4, 0)], [Tensor("a", "F32", 3, 0)],
-        [Tensor("a", "Q9", 4, 0)], [Tensor("a", "U8", 1, 0), Tensor("a", "U8", 1, 1)], [Tensor("a", "U8", -1, 0)],
-        [Tensor("__metadata__", "U8", 1, 0)],
+        [Tensor("a", "F32", 4, 4)], [Tensor("a", "F32", 4, 0), Tensor("b", "F32", 4, 0)],
+        [Tensor("a", "F32", 3, 0)], [Tensor("a", "U8", 1, 0), Tensor("a", "U8", 1, 1)],
+        [Tensor("a", "Q9", 4, 0)], [Tensor("a", "U8", -1, 0)], [Tensor("__metadata__", "U8", 1, 0)],
     ],
 )  # fmt: skip
 def test_an_index_that_no_tensor_file_can_hold(tensors):
@@ -96,11 +110,13 @@ def test_progress_goes_up_to_the_whole_in_bounded_steps(folder, tmp_path):
     segment = make_segment(tmp_path / "large", [("a", "U8", 3 * writer.CHUNK + 5)])
     seen: list[tuple[int, int]] = []
     with Segment(segment) as opened:
-        path, manifest = write_checkpoint(folder, opened, make_manifest(1), progress=lambda *now: seen.append(now))
+        path, manifest = write_checkpoint(
+            folder, opened, make_manifest(1), progress=lambda *now: seen.append(now)
+        )
     assert {total for _, total in seen} == {manifest.nbytes}
     done = [0, *(done for done, _ in seen)]
     assert done[-1] == manifest.nbytes
-    assert all(0 < after - before <= writer.CHUNK for before, after in zip(done, done[1:], strict=False))
+    assert all(0 < after - before <= writer.CHUNK for before, after in pairwise(done))
     verify_checkpoint(path)
 
 
@@ -118,7 +134,9 @@ def test_each_algorithm(folder, segment, algorithm, monkeypatch):
         verify_checkpoint(path)
     else:
         verify_checkpoint(path, data=False)
-        with pytest.raises(RefusedError, match=r"tensors.safetensors can't be verified.*pip install 'ckptd\[fast\]'"):
+        with pytest.raises(
+            RefusedError, match=r"tensors.safetensors can't be verified.*pip install 'ckptd\[fast\]'"
+        ):
             verify_checkpoint(path)
 
 
@@ -143,11 +161,17 @@ def test_given_up_half_way(folder, tmp_path, segment):
     failed(folder, large, "given up", cancelled=lambda: next(answers))
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_failure_at_each_fsync_leaves_nothing(folder, segment, monkeypatch, code):
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.EIO, "input/output error"),
+        (errno.ENOSPC, "has no room left: the checkpoint needs 54 B, .* free"),
+        (errno.EDQUOT, "disk quota: the checkpoint needs 54 B"),
+        (errno.EROFS, "read-only"),
+    ],
+)
+def test_a_failure_at_each_fsync_leaves_nothing(folder, segment, monkeypatch, code, words):
     kept = make_checkpoint(folder, segment, 1)
-    words = {errno.EIO: "input/output error", errno.ENOSPC: "has no room left: the checkpoint needs 54 B, .* free",
-             errno.EDQUOT: "disk quota: the checkpoint needs 54 B", errno.EROFS: "read-only"}[code]  # fmt: skip
     real = os.fsync
     count = wrong = 0
 
@@ -162,8 +186,8 @@ def test_a_failure_at_each_fsync_leaves_nothing(folder, segment, monkeypatch, co
     make_checkpoint(folder, segment, 2)
     calls = count
     assert calls >= 6  # the work folder, two files, manifest, work folder, checkpoints
-    for wrong in range(1, calls + 1):
-        count = 0
+    for number in range(1, calls + 1):
+        count, wrong = 0, number
         failed(folder, segment, words)
     wrong = 0
     make_checkpoint(folder, segment, 3)
