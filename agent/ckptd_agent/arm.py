@@ -207,9 +207,8 @@ def _after_torch() -> None:
         return
     try:
         from ckptd_agent import safepoint
-        from ckptd_agent.loops import events
 
-        events.install()
+        safepoint.install()
         if link is not None:
             link.attach(safepoint)
     except Exception as error:
@@ -244,8 +243,12 @@ def run_script() -> None:
     else:
         sys.path[0] = words[0]
     main = vars(sys.modules["__main__"])
-    for name in set(main) - {"__name__", "__builtins__", "__doc__", "__loader__", "__package__", "__spec__"}:
-        del main[name]
+    for name in set(main) - {
+        "__annotations__",
+        "__builtins__",
+        *vars(sys.modules[__name__.partition(".")[0]]),
+    }:
+        del main[name]  # the import at its top; what every module has stays
     runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
 
 

@@ -1,0 +1,319 @@
+"""Lists, tuples, dicts, sets, deques and what is derived from them."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+from ckptd_agent.graph.capture import Capture
+from ckptd_agent.graph.graft import Graft
+from ckptd_agent.graph.instances import attributes, match_attributes, python_class, set_attributes
+from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
+
+
+class List(Kind):
+    name = "list"
+    exact = (list,)
+
+    def capture(self, obj: list[Any], capture: Capture) -> Node:
+        return [capture.children(obj)]
+
+    def match(self, node: Node, fresh: list[Any], graft: Graft) -> None:
+        for child, each in zip(node[1], fresh, strict=False):
+            graft.pair(child, each)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> list[Any]:
+        return []
+
+    def fill(self, node: Node, obj: list[Any], graft: Graft) -> None:
+        obj[:] = graft.values(node[1])
+
+
+class Tuple(Kind):
+    name = "tuple"
+    exact = (tuple,)
+    mutable = False
+
+    def capture(self, obj: tuple[Any, ...], capture: Capture) -> Node:
+        return [capture.children(obj)]
+
+    def match(self, node: Node, fresh: tuple[Any, ...], graft: Graft) -> None:
+        for child, each in zip(node[1], fresh, strict=False):
+            graft.pair(child, each)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> tuple[Any, ...]:
+        return _same_or(fresh, tuple(graft.values(node[1])))
+
+
+def _same_or(fresh: Any, new: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The fresh tuple if it holds the very same objects: others may hold it too."""
+    if type(fresh) is tuple and len(fresh) == len(new) and all(map(same, fresh, new)):
+        return fresh
+    return new
+
+
+def same(a: Any, b: Any) -> bool:
+    """One object, or atoms that can't be told apart."""
+    return a is b or (is_atom(a) and type(a) is type(b) and repr(a) == repr(b))
+
+
+class Dict(Kind):
+    name = "dict"
+    exact = (dict,)
+    turn = KEYED
+
+    def capture(self, obj: dict[Any, Any], capture: Capture) -> Node:
+        return [capture.items(obj.items())]
+
+    def keys(self, node: Node) -> list[Any]:
+        children: list[Any] = node[1]
+        return children
+
+    def match(self, node: Node, fresh: dict[Any, Any], graft: Graft) -> None:
+        match_items(node[1], fresh, graft)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> dict[Any, Any]:
+        return {}
+
+    def fill(self, node: Node, obj: dict[Any, Any], graft: Graft) -> None:
+        values = graft.values(node[1])
+        dict.clear(obj)
+        dict.update(obj, zip(values[::2], values[1::2], strict=True))
+
+
+def match_items(items: list[Any], fresh: dict[Any, Any], graft: Graft) -> None:
+    """Pair the values (and object keys) of a dict, by key."""
+    objects = [key for key in fresh if not is_atom(key)]
+    place = 0
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if is_child_atom(key):
+            if key in fresh:
+                graft.pair(value, fresh[key])
+        else:
+            graft.pair_key(key, value, fresh)
+            if place < len(objects):
+                # Behind all other paths: most such keys (parameters, modules) are matched on their own.
+                graft.pair_late(key, objects[place])
+            place += 1
+
+
+class Set(Kind):
+    name = "set"
+    exact = (set,)
+    turn = KEYED
+
+    def capture(self, obj: set[Any], capture: Capture) -> Node:
+        return [capture.children(obj)]
+
+    def keys(self, node: Node) -> list[Any]:
+        children: list[Any] = node[1]
+        return children
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> set[Any]:
+        return set()
+
+    def fill(self, node: Node, obj: set[Any], graft: Graft) -> None:
+        fill_set(obj, graft.values(node[1]), graft)
+
+
+def fill_set(obj: set[Any], values: list[Any], graft: Graft) -> None:
+    """Give a set its elements such that it is iterated in the saved order.
+
+    The order hangs on the hashes (the hash seed is kept over a resume), on the size of the table and on the
+    order of insertion, so a few ways of building are tried; if none gives the order, the resume is refused.
+    """
+    if _in_order(obj, values):
+        return
+    for room in (0, len(values), 4 * len(values), 16 * len(values)):
+        for order in (values, values[::-1]):
+            set.clear(obj)
+            spare = [_Spare() for _ in range(room)]
+            set.update(obj, spare)
+            set.update(obj, order)
+            set.difference_update(obj, spare)
+            if _in_order(obj, values):
+                return
+            exact = set(order)
+            set.clear(obj)
+            set.update(obj, exact)
+            if _in_order(obj, values):
+                return
+    raise graft.refuse(
+        "a set of the program can't be given back the order that it had (its elements are hashed by address?); "
+        "use a list or a dict, or sort it where it is iterated"
+    )
+
+
+def _in_order(obj: set[Any], values: list[Any]) -> bool:
+    return len(obj) == len(values) and all(a is b or a == b for a, b in zip(obj, values, strict=True))
+
+
+class _Spare:
+    """Fills a set's table for a moment so that it grows."""
+
+
+class FrozenSet(Kind):
+    name = "frozenset"
+    exact = (frozenset,)
+    mutable = False
+
+    def capture(self, obj: frozenset[Any], capture: Capture) -> Node:
+        return [capture.children(obj)]
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> frozenset[Any]:
+        values = graft.values(node[1])
+        if isinstance(fresh, frozenset) and list(fresh) == values:
+            return fresh
+        new: frozenset[Any] = frozenset(values)
+        if list(new) != values:
+            raise graft.refuse("a frozenset of the program can't be given back the order that it had")
+        return new
+
+
+class Deque(Kind):
+    name = "deque"
+    exact = (collections.deque,)
+
+    def capture(self, obj: collections.deque[Any], capture: Capture) -> Node:
+        return [capture.children(obj), obj.maxlen]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return type(fresh) is collections.deque and fresh.maxlen == node[2]
+
+    def match(self, node: Node, fresh: collections.deque[Any], graft: Graft) -> None:
+        for child, each in zip(node[1], fresh, strict=False):
+            graft.pair(child, each)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> collections.deque[Any]:
+        return collections.deque(maxlen=node[2])
+
+    def fill(self, node: Node, obj: collections.deque[Any], graft: Graft) -> None:
+        obj.clear()
+        obj.extend(graft.values(node[1]))
+
+
+class ByteArray(Kind):
+    name = "bytearray"
+    exact = (bytearray,)
+
+    def capture(self, obj: bytearray, capture: Capture) -> Node:
+        return [bytes(obj)]
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> bytearray:
+        return bytearray()
+
+    def fill(self, node: Node, obj: bytearray, graft: Graft) -> None:
+        obj[:] = node[1]
+
+
+_BASES: dict[str, type[Any]] = {
+    "list": list, "dict": dict, "set": set, "deque": collections.deque,
+}  # fmt: skip
+_FIXED: dict[str, type[Any]] = {"tuple": tuple, "frozenset": frozenset}
+
+
+def _rebuildable(cls: type, bases: dict[str, type[Any]]) -> bool:
+    if cls in (collections.OrderedDict, collections.defaultdict):
+        return True
+    solid = (*bases.values(), collections.OrderedDict, collections.defaultdict)
+    return issubclass(cls, tuple(bases.values())) and python_class(cls, solid)
+
+
+class Derived(Kind):
+    """Instances of subclasses of containers: OrderedDict, defaultdict, Counter, the user's own."""
+
+    name = "derived"
+    exact = (collections.OrderedDict, collections.defaultdict, collections.Counter)
+    turn = KEYED
+
+    def takes(self, obj: Any) -> bool:
+        return _rebuildable(type(obj), _BASES)
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        base = next(name for name, each in _BASES.items() if isinstance(obj, each))
+        if base == "dict":
+            ordered = isinstance(obj, collections.OrderedDict)  # a C type that keeps an order of its own
+            pairs = collections.OrderedDict.items(obj) if ordered else dict.items(obj)
+            children = capture.items(pairs)
+        else:
+            children = capture.children(_BASES[base].__iter__(obj))
+        extra = obj.default_factory if isinstance(obj, collections.defaultdict) else getattr(obj, "maxlen", None)
+        return [capture.child(type(obj)), base, children, capture.child(extra), *attributes(obj, capture)]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return kind_of(fresh) is self and graft.is_class(node[1], type(fresh))
+
+    def keys(self, node: Node) -> list[Any]:
+        children: list[Any] = node[3]
+        return children
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        if node[2] == "dict":
+            match_items(node[3], fresh, graft)
+        elif node[2] != "set":
+            for child, each in zip(node[3], _BASES[node[2]].__iter__(fresh), strict=False):
+                graft.pair(child, each)
+        if isinstance(fresh, collections.defaultdict):
+            graft.pair(node[4], fresh.default_factory)
+        match_attributes(node[5], node[6], fresh, graft)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        base = _BASES[node[2]]
+        return base.__new__(graft.the_class(node[1], base))
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        base = node[2]
+        values = graft.values(node[3])
+        if base == "dict":
+            kind: Any = collections.OrderedDict if isinstance(obj, collections.OrderedDict) else dict
+            kind.clear(obj)
+            for key, value in zip(values[::2], values[1::2], strict=True):
+                kind.__setitem__(obj, key, value)
+            if isinstance(obj, collections.defaultdict):
+                obj.default_factory = graft.value(node[4])
+        elif base == "list":
+            list.__setitem__(obj, slice(None), values)
+        elif base == "set":
+            fill_set(obj, values, graft)
+        else:
+            if obj.maxlen != node[4]:
+                collections.deque.__init__(obj, (), node[4])
+            collections.deque.clear(obj)
+            collections.deque.extend(obj, values)
+        set_attributes(node[5], node[6], obj, graft)
+
+
+class DerivedFixed(Kind):
+    """Instances of subclasses of tuple and frozenset, named tuples above all."""
+
+    name = "derived_fixed"
+    mutable = False
+
+    def takes(self, obj: Any) -> bool:
+        return _rebuildable(type(obj), _FIXED)
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        base = "tuple" if isinstance(obj, tuple) else "frozenset"
+        return [capture.child(type(obj)), base, capture.children(_FIXED[base].__iter__(obj)), *attributes(obj, capture)]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return kind_of(fresh) is self and graft.is_class(node[1], type(fresh))
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        if node[2] == "tuple":
+            for child, each in zip(node[3], tuple.__iter__(fresh), strict=False):
+                graft.pair(child, each)
+        match_attributes(node[4], node[5], fresh, graft)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        base = _FIXED[node[2]]
+        values = graft.values(node[3])
+        if fresh is not None and len(fresh) == len(values) and all(map(same, base.__iter__(fresh), values)):
+            obj = fresh
+        else:
+            obj = base.__new__(graft.the_class(node[1], base), values)
+        set_attributes(node[4], node[5], obj, graft)
+        return obj
+
+
+register(List, Tuple, Dict, Set, FrozenSet, Deque, ByteArray, Derived, DerivedFixed)

@@ -1,0 +1,136 @@
+"""The graph document: what one dump holds besides the bytes of tensors, as msgpack can carry it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import msgpack
+
+from ckptd.errors import RefusedError
+from ckptd_agent.graph import frames
+from ckptd_agent.graph.capture import Capture
+from ckptd_agent.loops import record as r
+from ckptd_agent.loops.position import COMPREHENSIONS, Position
+from ckptd_agent.source import table
+
+VERSION = 1
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Final:
+    """The loop at which the program stood: at the top of its body, or behind its end."""
+
+    loop: int
+    ordinal: int
+    at_end: bool
+
+
+def describe(position: Position, final: Final, capture: Capture) -> Document:
+    """Capture all that is reachable from the frames of a position."""
+    places = []
+    for place in position.places:
+        own = frames.read(place.frame) if place.frame.f_code.co_name not in COMPREHENSIONS else {}
+        places.append(
+            {
+                "key": list(place.key),
+                "lasti": place.lasti,
+                "statement": place.statement,
+                "variables": capture.items(own.items()),
+                "loops": [_describe_loop(record, capture) for record in place.records],
+            }
+        )
+    document: Document = {
+        "version": VERSION,
+        "places": places,
+        "modules": {name: capture.items(space.items()) for name, space in user_modules(position)},
+        "ledgers": [_describe_ledger(record, capture) for record in r.stack],
+        "final": [*table.LOOPS[final.loop].key, final.ordinal, final.at_end],
+    }
+    return document
+
+
+def user_modules(position: Position) -> list[tuple[str, dict[str, Any]]]:
+    """Names and namespaces of the user's modules whose code is not being run at this moment."""
+    running = {id(place.frame.f_globals) for place in position.places if place.frame.f_code.co_name == "<module>"}
+    found = []
+    for name in ["__main__", *table.SOURCES]:
+        module = sys.modules.get(name)
+        if module is not None and id(module.__dict__) not in running:
+            running.add(id(module.__dict__))
+            found.append((name, {k: v for k, v in module.__dict__.items() if frames.is_variable(k)}))
+    return found
+
+
+def live_items(record: r.Record) -> Any:
+    """The iterator that a for loop draws from, or None for a while loop."""
+    if record[r.HOLDER] is not None:
+        return record[r.HOLDER][1]
+    if record[r.ITEMS] is record[r.COUNTER]:
+        return None
+    import gc
+
+    return next(each for each in gc.get_referents(record[r.ITEMS]) if each is not record[r.COUNTER])
+
+
+def _describe_loop(record: r.Record, capture: Capture) -> Document:
+    loop = table.LOOPS[record[r.LOOP]]
+    return {
+        "key": list(loop.key),
+        "ordinal": record[r.ORDINAL],
+        "count": r.count(record),
+        "flags": record[r.FLAGS],
+        "items": capture.child(live_items(record)),
+        "where": loop.where,
+    }
+
+
+def _describe_ledger(record: r.Record, capture: Capture) -> list[Document]:
+    if record[r.LEDGER] is None or r.length_hint(record[r.COUNTER]) != record[r.SEEN]:
+        return []
+    entries = []
+    for (loop, ordinal), ended in record[r.LEDGER].items():
+        value = ended.value
+        if ended.how == r.RAISED:
+            value = (type(value), value.args)
+        entries.append(
+            {
+                "key": list(table.LOOPS[loop].key),
+                "ordinal": ordinal,
+                "how": ended.how,
+                "value": capture.child(value),
+                "variables": capture.items(ended.variables.items()),
+            }
+        )
+    return entries
+
+
+def pack(document: Document) -> bytes:
+    """Encode for the segment."""
+    data: bytes = msgpack.packb(document)
+    return data
+
+
+def unpack(data: bytes) -> Document:
+    """Decode what was in a checkpoint; RefusedError if it is of a newer version or no graph."""
+    limit = len(data)
+    try:
+        document = msgpack.unpackb(
+            data, strict_map_key=False, max_array_len=limit, max_map_len=limit, max_str_len=limit, max_bin_len=limit
+        )
+        version = document["version"]
+    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+        raise RefusedError(f"the checkpoint's graph can't be read: {error}") from error
+    if version != VERSION:
+        raise RefusedError(f"the checkpoint's graph has version {version}, this ckptd reads {VERSION}: update ckptd")
+    return document  # type: ignore[no-any-return]
+
+
+def innermost(frame: FrameType) -> FrameType:
+    """The first frame, from this one outwards, that runs the user's code."""
+    while table.source_of(frame.f_code) is None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame

@@ -1,0 +1,49 @@
+"""Reading and writing the variables of frames that run or are suspended."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from types import FrameType
+from typing import Any
+
+if sys.version_info < (3, 13):
+    _to_fast = ctypes.pythonapi.PyFrame_LocalsToFast
+    _to_fast.argtypes = [ctypes.py_object, ctypes.c_int]
+    _to_fast.restype = None
+
+HIDDEN = {"__builtins__"}
+
+
+def read(frame: FrameType) -> dict[str, Any]:
+    """The variables of a function's frame, or the namespace of a module's."""
+    if frame.f_code.co_name == "<module>":
+        return {name: value for name, value in frame.f_globals.items() if is_variable(name)}
+    return dict(frame.f_locals)
+
+
+def is_variable(name: Any) -> bool:
+    """A name of a module that belongs to the user and not to the import system."""
+    return not (isinstance(name, str) and name.startswith("__") and name.endswith("__"))
+
+
+def write(frame: FrameType, variables: dict[str, Any]) -> None:
+    """Set the frame's variables to exactly these; others are unbound where the interpreter can do that."""
+    if frame.f_code.co_name == "<module>":
+        write_module(frame.f_globals, variables)
+        return
+    names = frame.f_locals
+    if sys.version_info >= (3, 13):
+        for name, value in variables.items():
+            names[name] = value
+        return
+    names.clear()
+    names.update(variables)
+    _to_fast(ctypes.py_object(frame), ctypes.c_int(1))
+
+
+def write_module(namespace: dict[str, Any], variables: dict[str, Any]) -> None:
+    """Set a module's variables to exactly these, in their order, the import system's names left alone."""
+    for name in [name for name in namespace if is_variable(name) and name not in variables]:
+        del namespace[name]
+    namespace.update(variables)

@@ -1,0 +1,181 @@
+"""Grafting: the saved graph is laid over the fresh one, and fills it in place.
+
+Both graphs are walked in parallel from the same roots. The first path to an object wins, and a fresh object
+is matched only once; saved objects without a match are created. What can't be created (an anchor that the
+program has not made again) refuses the resume.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ckptd.errors import RefusedError
+from ckptd_agent.graph.kind import KINDS, Child, Node, is_child_atom
+
+
+T = TypeVar("T")
+
+
+class Graft:
+    """One laying of the saved graph over the fresh one."""
+
+    def __init__(self, nodes: list[Node], storages: Any) -> None:
+        self.nodes = nodes
+        self.storages = storages
+        """Name to the saved bytes, as a memoryview: ckptd.store.reader.OpenCheckpoint.storage."""
+        self.fresh: dict[int, Any] = {}
+        """Number of a node to the fresh object that was matched with it."""
+        self.taken: set[int] = set()
+        self.made: dict[int, Any] = {}
+        self._pairs: deque[tuple[int, Any]] = deque()
+        self.later: list[Callable[[], None]] = []
+        """What is to be done once everything else has succeeded: it changes the job's files."""
+        self._late: deque[tuple[Child, Any]] = deque()
+        self._keyed: list[tuple[Child, Child, dict[Any, Any]]] = []
+        self._fill: list[tuple[int, int, int]] = []
+        self._complete: set[int] = set()
+        """Nodes whose keys have been filled, so that they can be hashed."""
+        self._order = 0
+        self._kept: list[Any] = []
+        self._scratch: dict[type, Any] = {}
+
+    # ---- matching ---------------------------------------------------------------------------------
+
+    def pair(self, child: Child, fresh: Any) -> None:
+        """A saved child and a fresh object stand in the same place."""
+        if not is_child_atom(child):
+            self._pairs.append((child[0], fresh))
+
+    def pair_key(self, key: Child, value: Child, fresh: dict[Any, Any]) -> None:
+        """An item of a dict whose key is an object: paired once the key has found its match."""
+        self._keyed.append((key, value, fresh))
+
+    def pair_late(self, child: Child, fresh: Any) -> None:
+        """As ``pair``, but behind all other paths: for objects that most likely are matched on their own."""
+        self._late.append((child, fresh))
+
+    def match(self) -> None:
+        """Walk on from all pairs given so far."""
+        while self._pairs or self._keyed or self._late:
+            while self._pairs:
+                number, fresh = self._pairs.popleft()
+                self._match_one(number, fresh)
+            if self._late:
+                self.pair(*self._late.popleft())
+                continue
+            keyed, self._keyed = self._keyed, []
+            for key, value, fresh in keyed:
+                found = self.fresh.get(key[0])
+                try:
+                    if found is not None and found in fresh:
+                        self.pair(value, fresh[found])
+                except TypeError:
+                    continue  # a key that can't be hashed as it is now
+
+    def _match_one(self, number: int, fresh: Any) -> None:
+        if number in self.fresh or number in self.made or id(fresh) in self.taken:
+            return
+        node = self.nodes[number]
+        kind = KINDS[node[0]]
+        if not kind.fits(node, fresh, self):
+            return
+        self.fresh[number] = fresh
+        self.taken.add(id(fresh))
+        self._kept.append(fresh)
+        kind.match(node, fresh, self)
+
+    # ---- restoring --------------------------------------------------------------------------------
+
+    def value(self, child: Child) -> Any:
+        """The restored object of a child; mutable ones may still have to be filled."""
+        if is_child_atom(child):
+            return child
+        number: int = child[0]
+        if number in self.made:
+            return self.made[number]
+        node = self.nodes[number]
+        kind = KINDS[node[0]]
+        fresh = self.fresh.get(number)
+        if kind.mutable and number in self.fresh:
+            obj = fresh
+        else:
+            obj = kind.make(node, fresh, self)
+        self.made[number] = obj
+        self._kept.append(obj)
+        if kind.mutable:
+            self._order += 1
+            heapq.heappush(self._fill, (kind.turn, self._order, number))
+        return obj
+
+    def values(self, children: list[Child]) -> list[Any]:
+        """The restored objects of several children."""
+        return [self.value(each) for each in children]
+
+    def fill(self) -> None:
+        """Fill all objects that ``value`` has handed out, and what they lead to."""
+        while self._fill:
+            entry = heapq.heappop(self._fill)
+            number = entry[2]
+            node = self.nodes[number]
+            kind = KINDS[node[0]]
+            if number not in self._complete:
+                self._complete.add(number)
+                keys = kind.keys(node)
+                if keys:
+                    self.values(keys)
+                    heapq.heappush(self._fill, entry)
+                    continue
+            kind.fill(node, self.made[number], self)
+
+    def is_class(self, child: Child, cls: type) -> bool:
+        """Whether a class node stands for this very class."""
+        return not is_child_atom(child) and KINDS["class"].fits(self.nodes[child[0]], cls, self)
+
+    def the_class(self, child: Child, base: type) -> Any:
+        """The class of a saved object: one that the program has defined or imported, derived from ``base``."""
+        cls = self.value(child)
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise RefusedError(f"the checkpoint's graph is damaged: {cls!r} is not derived from {base.__name__}")
+        return cls
+
+    def restore_again(self) -> None:
+        """Forget what was filled, so that the next ``fill`` does it anew; matches stay."""
+        self.made.clear()
+        self._complete.clear()
+
+    def scratch(self, cls: type[T]) -> T:
+        """The one instance of a kind's own table for this graft."""
+        found = self._scratch.get(cls)
+        if found is None:
+            found = self._scratch[cls] = cls()
+        return found  # type: ignore[no-any-return]
+
+    def variable(self, child: Child) -> Any:
+        """The value of a frame's variable. One that the program has not made again may stand as Gone there:
+        most often it is left over from the iteration before, and the program assigns it anew."""
+        if not is_child_atom(child) and child[0] not in self.fresh and self.nodes[child[0]][0] in ("anchor", "reduced"):
+            from ckptd_agent.graph.anchors import Gone
+
+            return Gone(self.nodes[child[0]][1])
+        return self.value(child)
+
+    def missing(self, what: str) -> Any:
+        """An object is needed that the program has not made again."""
+        raise RefusedError(
+            f"an object of type {what}, which the state at the checkpoint refers to, has not been made again when the "
+            "program came to that place; it can't be carried over by itself"
+        )
+
+    def refuse(self, sentence: str) -> RefusedError:
+        """An error to raise: the resume can't be exact."""
+        return RefusedError(sentence)
+
+
+def decode_atom(child: Child) -> Any:
+    """An atom that must be one."""
+    if not is_child_atom(child):
+        raise RefusedError("the checkpoint's graph has an object where a plain value belongs")
+    return child

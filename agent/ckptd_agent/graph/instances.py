@@ -1,0 +1,112 @@
+"""Instances of classes that are written in Python: by ``__dict__`` and ``__slots__``."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+from ckptd_agent.graph.capture import Capture
+from ckptd_agent.graph.graft import Graft
+from ckptd_agent.graph.kind import Kind, Node
+
+_HEAP = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: the class was made at run time."""
+_MISSING = object()
+
+
+def python_class(cls: type, solid: tuple[type, ...] = ()) -> bool:
+    """The class is made by class statements on ``object`` (or on one of the types in ``solid``).
+
+    Heap types of C modules are told apart by their ``__new__`` and by having neither dict nor slots.
+    """
+    for each in cls.__mro__:
+        if each is object or each in solid:
+            continue
+        if not each.__flags__ & _HEAP or (each.__dictoffset__ == 0 and "__slots__" not in each.__dict__):
+            return False
+    return solid != () or cls.__new__ is object.__new__ or isinstance(cls.__new__, types.FunctionType)
+
+
+def slot_names(cls: type) -> list[str]:
+    """Names of the slots of a class and its bases, as getattr takes them."""
+    names: list[str] = []
+    for each in cls.__mro__:
+        slots = each.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name in ("__dict__", "__weakref__"):
+                continue
+            mangled = name.startswith("__") and not name.endswith("__")
+            names.append(f"_{each.__name__.lstrip('_')}{name}" if mangled else name)
+    return names
+
+
+def instance_dict(obj: Any) -> dict[str, Any]:
+    """The object's own ``__dict__``, past properties and __getattribute__ of its class."""
+    try:
+        found = object.__getattribute__(obj, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
+
+
+def attributes(obj: Any, capture: Capture) -> list[Any]:
+    """Two parts of a node: names and values of the dict, names and values of the slots."""
+    own = instance_dict(obj)
+    slots = [(name, getattr(obj, name, _MISSING)) for name in slot_names(type(obj))]
+    return [
+        capture.items(own.items()),
+        capture.items((name, value) for name, value in slots if value is not _MISSING),
+    ]
+
+
+def match_attributes(own: list[Any], slots: list[Any], fresh: Any, graft: Graft) -> None:
+    """Pair the values of attributes by name."""
+    fresh_own = instance_dict(fresh)
+    for name, value in zip(own[::2], own[1::2], strict=True):
+        if type(name) is str and name in fresh_own:
+            graft.pair(value, fresh_own[name])
+    for name, value in zip(slots[::2], slots[1::2], strict=True):
+        found = getattr(fresh, name, _MISSING)
+        if found is not _MISSING:
+            graft.pair(value, found)
+
+
+def set_attributes(own: list[Any], slots: list[Any], obj: Any, graft: Graft) -> None:
+    """Give the object exactly the saved attributes."""
+    values = graft.values(own)
+    if values or instance_dict(obj):
+        fresh_own = instance_dict(obj)
+        fresh_own.clear()
+        fresh_own.update(zip(values[::2], values[1::2], strict=True))
+    names = set(slots[::2])
+    for name, value in zip(slots[::2], graft.values(slots[1::2]), strict=True):
+        object.__setattr__(obj, name, value)
+    for name in slot_names(type(obj)):
+        if name not in names and hasattr(obj, name):
+            object.__delattr__(obj, name)
+
+
+class Instance(Kind):
+    name = "object"
+    exact = (types.SimpleNamespace,)
+
+    def takes(self, obj: Any) -> bool:
+        return python_class(type(obj))
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        return [capture.child(type(obj)), *attributes(obj, capture)]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return super().fits(node, fresh, graft) and graft.is_class(node[1], type(fresh))
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        match_attributes(node[2], node[3], fresh, graft)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        cls = graft.the_class(node[1], object)
+        return cls() if cls is types.SimpleNamespace else object.__new__(cls)
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        set_attributes(node[2], node[3], obj, graft)
+
+

@@ -1,0 +1,124 @@
+"""During a replay the program must not be heard, and must not touch the files of the first run."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ckptd_agent import opened
+
+_muted: list[tuple[int, int]] = []
+_saved: list[tuple[Any, str, Any]] = []
+_made_folders: list[str] = []
+
+
+def begin() -> None:
+    """Mute stdout and stderr, and put guards before everything that changes files."""
+    _mute()
+    real_mkdir, real_os_open = os.mkdir, os.open
+
+    def mkdir(path: Any, *args: Any, **kwargs: Any) -> None:
+        if not os.path.isdir(path):
+            real_mkdir(path, *args, **kwargs)
+            _made_folders.append(os.path.abspath(os.fsdecode(path)))
+
+    def os_open(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR) and not _is_special(path):
+            return os.memfd_create("ckptd-replay", os.MFD_CLOEXEC)
+        return real_os_open(path, flags, *args, **kwargs)
+
+    _replace(builtins, "open", _open)
+    _replace(io, "open", _open)
+    _replace(os, "mkdir", mkdir)
+    _replace(os, "open", os_open)
+    for name in ("remove", "unlink", "rmdir", "rename", "replace", "truncate", "link", "symlink", "chmod", "utime"):
+        _replace(os, name, _do_nothing)
+    for name in ("rmtree", "move", "copyfile", "copystat", "copymode"):
+        _replace(shutil, name, _do_nothing)
+
+
+def guard_torch() -> None:
+    """torch writes its files past Python: called once torch is imported."""
+    import torch
+
+    _replace(torch, "save", _do_nothing)
+
+
+def end() -> None:
+    """The program is on its own again; what it prints is seen."""
+    for owner, name, value in reversed(_saved):
+        setattr(owner, name, value)
+    _saved.clear()
+    for folder in reversed(_made_folders):
+        try:
+            os.rmdir(folder)
+        except OSError:  # it is in use by what was restored
+            continue
+    _made_folders.clear()
+    _unmute()
+
+
+def _replace(owner: Any, name: str, value: Callable[..., Any]) -> None:
+    _saved.append((owner, name, getattr(owner, name)))
+    setattr(owner, name, value)
+
+
+def _do_nothing(*args: Any, **kwargs: Any) -> None:
+    """What a replay lets the program do to files."""
+
+
+def _mute() -> None:
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    for fd in (1, 2):
+        try:
+            kept = os.dup(fd)
+        except OSError:  # the job was started without it
+            continue
+        os.set_inheritable(kept, False)
+        os.dup2(null, fd)
+        _muted.append((fd, kept))
+    os.close(null)
+
+
+def _unmute() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    for fd, kept in _muted:
+        os.dup2(kept, fd)
+        os.close(kept)
+    _muted.clear()
+
+
+def _is_special(path: Any) -> bool:
+    return not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path).startswith(("/dev/", "/proc/"))
+
+
+def _open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+    """open(), but what would be written goes into memory; the handle has the name and mode that it would have."""
+    if isinstance(file, int) or _is_special(file) or not any(letter in mode for letter in "wax+"):
+        return opened.real_open(file, mode, *args, **kwargs)
+    kwargs.pop("opener", None)
+    fd = os.memfd_create("ckptd-replay", os.MFD_CLOEXEC)
+    if "w" not in mode and "x" not in mode:
+        try:
+            with opened.real_open(file, "rb") as source, opened.real_open(fd, "wb", closefd=False) as copy:
+                shutil.copyfileobj(source, copy)
+        except FileNotFoundError:
+            if "r" in mode:
+                os.close(fd)
+                raise
+        os.lseek(fd, 0, os.SEEK_END if "a" in mode else os.SEEK_SET)
+    handle = opened.real_open(fd, mode.replace("x", "w"), *args, **kwargs)
+    raw = getattr(handle, "buffer", handle)
+    raw = getattr(raw, "raw", raw)
+    raw.name = file
+    if hasattr(handle, "buffer"):
+        handle.mode = mode
+    opened.note(handle)
+    return handle

@@ -1,0 +1,119 @@
+"""Training events: backward passes and optimizer steps, seen through torch's own entry points."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from _thread import get_ident
+from collections.abc import Callable
+from typing import Any
+
+from ckptd_agent.loops import record as r
+
+Listener = Callable[[int], None]
+
+backward_iterations = 0
+step_iterations = 0
+"""Training iterations seen, by either event."""
+last_loss: Any = None
+"""The last scalar that backward was called on, detached; read only when somebody asks for it."""
+optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Those that have made a step."""
+listener: Listener | None = None
+"""Called after each counted iteration with the number of steps."""
+outside: Callable[[], None] | None = None
+"""Called once at an event outside of any instrumented loop."""
+_last: list[tuple[int, int]] = [(0, -1), (0, -1)]
+_base = 0
+
+
+def steps() -> int:
+    """Training iterations done in the job's life: those with optimizer steps, or with backward if none has."""
+    return _base + (step_iterations or backward_iterations)
+
+
+def set_steps(number: int) -> None:
+    """Begin to count from here: a resume does."""
+    global _base, step_iterations, backward_iterations
+    _base, step_iterations, backward_iterations = number, 0, 0
+
+
+def mean_loss() -> float | None:
+    """The last loss as a number, if there is one; waits for the device."""
+    if last_loss is None:
+        return None
+    try:
+        return float(last_loss)
+    except (RuntimeError, ValueError, TypeError):
+        return None
+
+
+def install() -> None:
+    """Watch torch's backward and optimizer steps. To be called once torch is imported."""
+    import torch
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    def stepped(optimizer: Any, *_: Any) -> None:
+        optimizers.add(optimizer)
+        _see(r.STEP)
+
+    register_optimizer_step_post_hook(stepped)
+    for name in ("backward", "grad"):
+        setattr(torch.autograd, name, _watch(getattr(torch.autograd, name)))
+
+
+def _watch(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        global last_loss
+        if args and hasattr(args[0], "detach"):
+            last_loss = args[0].detach()
+        _see(r.BACKWARD)
+        return result
+
+    return watched
+
+
+def _see(kind: int) -> None:
+    """Mark the loops in whose current iteration this happens."""
+    if get_ident() != r.main_thread:
+        return
+    innermost = None
+    for record in r.stack:
+        left = r.length_hint(record[r.COUNTER])
+        if record[r.EVENT_AT] != left:
+            record[r.EVENT_AT] = left
+            record[r.EVENTS] = kind
+        else:
+            record[r.EVENTS] |= kind
+        record[r.FLAGS] |= kind
+        if record[r.EVENTS] & r.BACKWARD:
+            innermost = record
+    if len(r.stack) == 1 and outside is not None:
+        outside()
+    if innermost is not None:
+        _count(kind, innermost)
+
+
+def _count(kind: int, record: r.Record) -> None:
+    global backward_iterations, step_iterations
+    which = kind - 1
+    now = (id(record), record[r.EVENT_AT])
+    if len(r.stack) > 1 and _last[which] == now:
+        return
+    _last[which] = now
+    if kind == r.STEP:
+        step_iterations += 1
+    else:
+        backward_iterations += 1
+        if step_iterations:
+            return
+    if listener is not None:
+        listener(steps())
+
+
+def is_preferred(record: r.Record) -> bool:
+    """The loop trains: backward and, where the program has optimizers, their steps happened in it."""
+    needed = r.BACKWARD | (r.STEP if step_iterations else 0)
+    return bool(record[r.FLAGS] & needed == needed)

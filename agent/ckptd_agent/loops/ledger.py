@@ -1,0 +1,85 @@
+"""How training loops ended, so that a replay can skip them and end the same way."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from ckptd_agent.loops import record as r
+
+SMALL = 4096
+"""Elements of a tensor or array, or characters of a string, that are cheap to keep."""
+
+
+@dataclass
+class Ended:
+    """A training loop that ended within its parent's current iteration."""
+
+    how: int
+    """r.EXHAUSTED, r.BROKEN, r.RETURNED or r.RAISED."""
+    value: Any = None
+    """What was returned, or the exception that was raised."""
+    variables: dict[str, Any] = field(default_factory=dict)
+    """The variables of the function (or module) at that moment, as far as they are small."""
+
+
+def note(parent: r.Record, loop: int, ordinal: int, how: int, frame: FrameType) -> None:
+    """Write a training loop's end into its parent's record."""
+    if r.length_hint(parent[r.COUNTER]) != parent[r.SEEN]:
+        return  # the parent has moved on: nothing of this iteration will be replayed
+    ledger = parent[r.LEDGER]
+    if ledger is None:
+        ledger = parent[r.LEDGER] = {}
+    value = None
+    if how == r.RETURNED:
+        value = small_copy(r.returned[0])
+    elif how == r.RAISED:
+        value = sys.exc_info()[1]
+        value = value.with_traceback(None) if value is not None and is_small(value.args) else None
+    ledger[loop, ordinal] = Ended(how, value, small_variables(frame))
+
+
+def small_variables(frame: FrameType) -> dict[str, Any]:
+    """The frame's variables without what is big, such as batches and models.
+
+    What is left out has, when the loop is skipped in a replay, the value that it had before the loop; that
+    is enough to reach the safe point, and what still lives there is then restored exactly.
+    """
+    variables = frame.f_locals.items()
+    return {name: small_copy(v) for name, v in variables if not name.startswith("__") and is_small(v)}
+
+
+def is_small(value: object, depth: int = 3) -> bool:
+    """Cheap to keep: an atom, a small tensor or array, or a small container of such."""
+    if value is None or isinstance(value, bool | int | float | complex):
+        return True
+    if isinstance(value, str | bytes):
+        return len(value) <= SMALL
+    if type(value) in (list, tuple, set):
+        return bool(depth) and len(value) <= 64 and all(is_small(item, depth - 1) for item in value)  # type: ignore
+    if type(value) is dict:
+        return bool(depth) and len(value) <= 64 and all(is_small(item, depth - 1) for item in value.values())
+    return _is_array(value) and _elements(value) <= SMALL
+
+
+def small_copy(value: Any) -> Any:
+    """The value, or None if it is big; tensors without the graph that they hang on."""
+    if not is_small(value):
+        return None
+    return value.detach().clone() if _is_tensor(value) else value
+
+
+def _is_tensor(value: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_array(value: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return _is_tensor(value) or (numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)))
+
+
+def _elements(value: Any) -> int:
+    return int(value.numel()) if _is_tensor(value) else int(value.size)

@@ -1,0 +1,158 @@
+"""The path to a safe point: the user's frames on the stack, where each stands, and its active loops."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import CodeType, FrameType
+
+from ckptd_agent.loops import record as r
+from ckptd_agent.source import table
+
+INTERLEAVED = 0x20 | 0x80 | 0x200
+"""co_flags of generators, coroutines and asynchronous generators (inspect.CO_*)."""
+COMPREHENSIONS = {"<listcomp>", "<setcomp>", "<dictcomp>"}
+
+
+@dataclass
+class Place:
+    """One of the user's frames on the stack."""
+
+    frame: FrameType
+    key: tuple[str, str, int]
+    lasti: int
+    records: list[r.Record] = field(default_factory=list)
+    """Its active loops, outermost first."""
+    statement: int = 0
+    """Number of the replay hook before the statement that it is in, or 0."""
+
+
+@dataclass
+class Position:
+    """All of the user's frames, outermost first; or why this is no place to stop at."""
+
+    places: list[Place]
+    trouble: str = ""
+
+
+def find(frame: FrameType, *, strict: bool = True) -> Position:
+    """The position of the main thread, seen from ``frame``, the innermost one of the user's.
+
+    With ``strict``, ``trouble`` says what would keep a resume at this position from being exact.
+    """
+    places: list[Place] = []
+    trouble = _general_trouble() if strict else ""
+    each: FrameType | None = frame
+    while each is not None:
+        source = table.source_of(each.f_code)
+        innermost = each is frame
+        if source is not None:
+            place = Place(each, table.code_key(each.f_code), each.f_lasti)
+            if not innermost:
+                trouble = trouble or _trouble_of(each, source, place)
+            places.append(place)
+        elif not innermost:
+            trouble = trouble or _library_trouble(each)
+        each = each.f_back
+    places.reverse()
+    if not _share_out(places):
+        trouble = trouble or "the active loops can't be told apart"
+    return Position(places, trouble if strict else "")
+
+
+def _general_trouble() -> str:
+    if r.root[r.FLAGS] & r.TANGLED:
+        return "loops of several threads of control (greenlets?) interleave"
+    if sys.exc_info()[1] is not None:
+        return "an exception is being handled"
+    for record in r.stack:
+        current = r.length_hint(record[r.COUNTER]) == record[r.SEEN]
+        for (loop, _), ended in (record[r.LEDGER] or {}).items():
+            if current and ended.how == r.RAISED and ended.value is None:
+                return f"the training loop at {table.LOOPS[loop].where} was left by an exception"
+    return ""
+
+
+def _trouble_of(frame: FrameType, source: table.Source, place: Place) -> str:
+    """What is wrong with a stop below this frame of the user's; notes the statement it is in."""
+    code = frame.f_code
+    where = f"{source.path}:{frame.f_lineno}"
+    if code.co_flags & INTERLEAVED:
+        return f"it is inside a generator ({where})"
+    if code.co_name in COMPREHENSIONS or (code.co_firstlineno, code.co_name) in source.bare:
+        return f"it is inside {code.co_name} ({where})"
+    call = _call_at(frame, source)
+    if call is None:
+        return f"the call at {where} is not one that can be repeated"
+    place.statement = call.statement
+    if call.below == table.DIRTY:
+        return f"results of other calls in the statement at {where} would be computed again"
+    if call.below == table.NAMES and not call.statement:
+        return f"values read before the call at {where} might have changed"
+    return ""
+
+
+def _call_at(frame: FrameType, source: table.Source) -> table.Call | None:
+    """The call that the frame is in, with the worst that may lie below it where several fit."""
+    if sys.version_info >= (3, 11):
+        positions = list(frame.f_code.co_positions())
+        line, end_line, column, end_column = positions[frame.f_lasti // 2]
+        fits = [
+            call
+            for call in source.calls.get(end_line or 0, [])
+            if call.span[3] == end_column and call.span[:2] <= (line, column)
+        ]
+        exact = [call for call in fits if call.span[:2] == (line, column)]
+        fits = exact or fits
+    else:
+        line = frame.f_lineno
+        every = [call for calls in source.calls.values() for call in calls]
+        fits = [call for call in every if call.span[0] <= line <= call.span[2]]
+    return max(fits, key=lambda call: (call.below, not call.statement), default=None)
+
+
+def _library_trouble(frame: FrameType) -> str:
+    """A library's frame is run again from its beginning: it must not be in the middle of a loop."""
+    code = frame.f_code
+    if code.co_flags & INTERLEAVED or _in_loop(code, frame.f_lasti):
+        return f"it is inside a loop of a library ({code.co_filename}:{frame.f_lineno}, {code.co_name})"
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _loop_ranges(code: CodeType) -> list[tuple[int, int]]:
+    """Offsets that a jump backwards spans: what lies between is in a loop."""
+    jumps = {*dis.hasjrel, *dis.hasjabs}
+    return [
+        (instruction.argval, instruction.offset)
+        for instruction in dis.get_instructions(code)
+        if instruction.opcode in jumps and instruction.argval <= instruction.offset
+    ]
+
+
+def _in_loop(code: CodeType, lasti: int) -> bool:
+    return any(start <= lasti <= end for start, end in _loop_ranges(code))
+
+
+def _share_out(places: list[Place]) -> bool:
+    """Give each frame its records: a loop that is not nested begins those of another frame."""
+    groups: list[list[r.Record]] = []
+    for record in r.stack[1:]:
+        if table.LOOPS[record[r.LOOP]].nested and groups:
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    for place in reversed(places):
+        if groups and all(_holds(place, record) for record in groups[-1]):
+            place.records = groups.pop()
+    return not groups
+
+
+def _holds(place: Place, record: r.Record) -> bool:
+    loop = table.LOOPS[record[r.LOOP]]
+    code = place.frame.f_code
+    if loop.function != code.co_name or loop.key[0] != place.key[0]:
+        return False
+    return loop.lines[0] <= place.frame.f_lineno <= loop.lines[1]

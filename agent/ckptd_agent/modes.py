@@ -1,0 +1,37 @@
+"""Switches of torch that belong to the process rather than to an object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ckptd.errors import RefusedError
+
+
+def take() -> dict[str, Any]:
+    """The switches as they are."""
+    return {
+        "grad": torch.is_grad_enabled(),
+        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def put(saved: dict[str, Any]) -> None:
+    """Set them as they were; the number of threads changes the order of sums, so it must be the same."""
+    torch.set_grad_enabled(saved["grad"])
+    torch.set_default_dtype(getattr(torch, saved["default_dtype"]))
+    torch.use_deterministic_algorithms(saved["deterministic"], warn_only=saved["warn_only"])
+    torch.set_float32_matmul_precision(saved["matmul"])
+    torch.backends.cudnn.benchmark = saved["benchmark"]
+    torch.backends.cudnn.deterministic = saved["cudnn_deterministic"]
+    if torch.get_num_threads() != saved["threads"]:
+        torch.set_num_threads(saved["threads"])
+        if torch.get_num_threads() != saved["threads"]:
+            raise RefusedError(f"the first run used {saved['threads']} threads for torch, which can't be set here")

@@ -1,0 +1,365 @@
+"""Replay: the program runs muted from its top to the recorded position, and the saved state is grafted in.
+
+Before each loop on the recorded path the frames that are there are grafted (a stage), so that the loop's
+iterable and the statements in its body read what they would have read; loops that had ended are skipped and
+end as they ended; at the recorded safe point everything is grafted once more, and the program runs on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from itertools import chain, compress, repeat
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ckptd.errors import CkptdError, RefusedError
+from ckptd_agent import guards
+from ckptd_agent.graph import document, frames
+from ckptd_agent.loops import events, hooks, position
+from ckptd_agent.loops import record as r
+from ckptd_agent.loops.position import COMPREHENSIONS
+from ckptd_agent.source import table
+
+_started = time.monotonic()
+
+
+def begin(folder: str) -> None:
+    """Set up the replay of a checkpoint, before the program's first line. Raises RefusedError, DamagedError."""
+    from ckptd.store.reader import OpenCheckpoint
+
+    opened = OpenCheckpoint(Path(folder))
+    saved = document.unpack(opened.graph())
+    facts = opened.manifest.facts
+    here = ".".join(map(str, sys.version_info[:2]))
+    if not str(facts.get("python", "")).startswith(here + "."):
+        raise RefusedError(f"the checkpoint was taken under Python {facts.get('python')}, this is {here}: use that one")
+    engine = Engine(opened, saved)
+    hooks.begin_replay(engine)
+    guards.begin()
+    atexit.register(engine.at_exit)
+    sys.excepthook, engine.excepthook = engine.on_exception, sys.excepthook
+
+
+class Engine(hooks.Replay):
+    """The replay under way."""
+
+    def __init__(self, opened: Any, saved: document.Document) -> None:
+        self.opened = opened
+        self.saved = saved
+        self.places = saved["places"]
+        self.path = [loop for place in self.places for loop in place["loops"]]
+        """The active loops at the checkpoint, outermost first."""
+        self.final = saved["final"]
+        self.skipped = -1
+        self.entering: int | None = None
+        self.untested: int | None = None
+        self.graft: Any = None
+        self.excepthook: Any = None
+        self.guarded = False
+
+    # ---- where we are -----------------------------------------------------------------------------
+
+    def depth(self) -> int | None:
+        """How many loops of the path are active, if all active ones are on it; else None."""
+        depth = len(r.stack) - 1
+        if depth > len(self.path):
+            return None
+        for record, loop in zip(r.stack[1:], self.path, strict=False):
+            if list(table.LOOPS[record[r.LOOP]].key) != loop["key"] or record[r.ORDINAL] != loop["ordinal"]:
+                return None
+        return depth
+
+    def peek_ordinal(self, loop: int) -> int:
+        parent = r.stack[-1]
+        current = r.length_hint(parent[r.COUNTER]) == parent[r.SEEN]
+        return int(parent[r.CHILDREN].get(loop, 0)) if current else 0
+
+    # ---- what rewritten code calls ----------------------------------------------------------------
+
+    def skip(self, loop: int) -> bool:
+        """Before a loop: is it over, is it on the path, or does it simply run?"""
+        try:
+            return self._skip(loop, sys._getframe(2))
+        except CkptdError as error:
+            self.refuse(str(error))
+
+    def _skip(self, loop: int, frame: FrameType) -> bool:
+        depth = self.depth()
+        if depth is None:
+            return False
+        key, ordinal = list(table.LOOPS[loop].key), self.peek_ordinal(loop)
+        if depth == len(self.path) and self.final == [*key, ordinal, True]:
+            r.next_ordinal(r.stack[-1], loop)
+            self.skipped = r.BROKEN
+            self.finish(frame, loop)
+            return True
+        if depth < len(self.path) and (self.path[depth]["key"], self.path[depth]["ordinal"]) == (key, ordinal):
+            self.stage(frame)
+            self.entering = loop
+            return False
+        for entry in self.saved["ledgers"][depth]:
+            if (entry["key"], entry["ordinal"]) == (key, ordinal):
+                self._end_as_it_ended(loop, ordinal, entry, frame)
+                return True
+        return False
+
+    def _end_as_it_ended(self, loop: int, ordinal: int, entry: dict[str, Any], frame: FrameType) -> None:
+        from ckptd_agent.loops.ledger import Ended
+
+        parent = r.stack[-1]
+        r.next_ordinal(parent, loop)
+        graft = self.new_graft()
+        values = graft.values(entry["variables"])
+        value = graft.value(entry["value"])
+        graft.fill()
+        variables = dict(zip(values[::2], values[1::2], strict=True))
+        frames.write(frame, {**frames.read(frame), **variables})
+        self.skipped = entry["how"]
+        if self.skipped == r.RAISED:
+            value = value[0](*value[1])
+        if parent[r.LEDGER] is None:
+            parent[r.LEDGER] = {}
+        parent[r.LEDGER][loop, ordinal] = Ended(self.skipped, value, variables)
+        r.returned[0] = value
+        if self.skipped == r.EXHAUSTED:
+            hooks.mark_exhausted(loop)
+        if self.skipped == r.RAISED:
+            raise value
+
+    def inside(self, loop: int) -> bool:
+        if self.untested == loop:
+            self.untested = None
+            return True
+        return False
+
+    def open_for(self, loop: int, iterable: Any) -> Any:
+        if self.entering != loop or r.get_ident() != r.main_thread:
+            return r.open_for(loop, iterable)
+        try:
+            return self._open_on_path(loop, iterable)
+        except CkptdError as error:
+            self.refuse(str(error))
+
+    def _open_on_path(self, loop: int, iterable: Any) -> Any:
+        saved = self.path[len(r.stack) - 1]
+        self.entering = None
+        fresh = iter(iterable)
+        self.graft.pair(saved["items"], fresh)
+        self.graft.match()
+        items = self.graft.value(saved["items"])
+        self.graft.fill()
+        counter = repeat(True, r.BIG - saved["count"] + 1)
+        # The body is entered in mid-iteration: the target is bound to something of its shape, and the
+        # variables are restored right behind.
+        holder = chain((_placeholder(table.LOOPS[loop].shape),), items)
+        record = r.new_record(loop, r.next_ordinal(r.stack[-1], loop), counter, None)
+        record[r.ITEMS] = compress(holder, counter)
+        record[r.HOLDER] = [holder, items]
+        record[r.FLAGS] = saved["flags"]
+        r.stack.append(record)
+        return record[r.ITEMS]
+
+    def open_while(self, loop: int) -> Any:
+        if self.entering != loop or r.get_ident() != r.main_thread:
+            return r.open_while(loop)
+        saved = self.path[len(r.stack) - 1]
+        self.entering = None
+        self.untested = loop
+        counter = repeat(True, r.BIG - saved["count"] + 1)
+        record = r.new_record(loop, r.next_ordinal(r.stack[-1], loop), counter, counter)
+        record[r.FLAGS] = saved["flags"]
+        r.stack.append(record)
+        return counter
+
+    def body(self, loop: int) -> None:
+        """At the top of a loop's body: restore its frame, or everything if this is the place."""
+        depth = self.depth()
+        if depth is None or depth == 0:
+            self._watch_training()
+            return
+        frame = sys._getframe(2)
+        try:
+            if depth < len(self.path) or self.final[3]:
+                if self.graft is not None and r.stack[-1][r.LOOP] == loop:
+                    self.stage(frame)
+            elif self.final == [*table.LOOPS[loop].key, r.stack[-1][r.ORDINAL], False]:
+                self.finish(frame, loop)
+        except CkptdError as error:
+            self.refuse(str(error))
+
+    def statement(self, module: str, number: int) -> None:
+        """Before a statement on the path whose operands wait below a call: they read restored variables."""
+        depth = self.depth()
+        frame = sys._getframe(2)
+        if depth is None or self.graft is None:
+            return
+        found = position.find(frame, strict=False)
+        index = len(found.places) - 1
+        if index < len(self.places) - 1 and self._is_prefix(found, whole=False):
+            place = self.places[index]
+            loops = sum(len(each["loops"]) for each in self.places[: index + 1])
+            if place["statement"] == number and place["key"][0] == module and depth == loops:
+                self.stage(frame)
+
+    def _watch_training(self) -> None:
+        """A loop that is not on the path and trains: the replay has gone astray."""
+        if len(r.stack) > 1 and r.stack[-1][r.FLAGS] & (r.BACKWARD | r.STEP):
+            where = table.LOOPS[r.stack[-1][r.LOOP]].where
+            self.refuse(f"the program trains at {where} on its way to the checkpoint, which it did not in the first run")
+
+    # ---- grafting ---------------------------------------------------------------------------------
+
+    def new_graft(self) -> Any:
+        from ckptd_agent.graph.graft import Graft
+        from ckptd_agent.state import kinds  # noqa: F401 - registers them all
+
+        if not self.guarded:
+            self.guarded = True
+            guards.guard_torch()
+        return Graft(self.saved["nodes"], self.opened.storage)
+
+    def _is_prefix(self, found: position.Position, *, whole: bool) -> bool:
+        """The frames are those of the record, and all but the innermost stand where they stood."""
+        if len(found.places) > len(self.places) or (whole and len(found.places) != len(self.places)):
+            return False
+        last = len(found.places) - 1
+        for number, (place, saved) in enumerate(zip(found.places, self.places, strict=False)):
+            if list(place.key) != saved["key"]:
+                return False
+            if number < last and place.lasti != saved["lasti"]:
+                return False
+        return True
+
+    def stage(self, frame: FrameType) -> None:
+        """Graft what the frames that are there refer to."""
+        found = position.find(frame, strict=False)
+        if not self._is_prefix(found, whole=False):
+            raise RefusedError(f"the program came to {_where(frame)} by another way than in the first run")
+        self.graft = self.new_graft()
+        self._graft_frames(found)
+
+    def _graft_frames(self, found: position.Position) -> None:
+        graft = self.graft
+        pairs = list(zip(found.places, self.places, strict=False))
+        for place, saved in pairs:
+            own = frames.read(place.frame)
+            _pair_variables(saved["variables"], own, graft)
+        for name, items in self.saved["modules"].items():
+            module = sys.modules.get(name)
+            if module is not None:
+                _pair_variables(items, module.__dict__, graft)
+        for record, loop in zip(r.stack[1:], self.path, strict=False):
+            if record[r.HOLDER] is not None:
+                graft.pair(loop["items"], record[r.HOLDER][1])
+        graft.match()
+        restored = [(place.frame, _variables(saved["variables"], graft)) for place, saved in pairs]
+        modules = [
+            (sys.modules[name].__dict__, _variables(items, graft))
+            for name, items in self.saved["modules"].items()
+            if name in sys.modules
+        ]
+        for record, loop in zip(r.stack[1:], self.path, strict=False):
+            _set_holder(record, graft.value(loop["items"]))
+        graft.fill()
+        for place_frame, variables in restored:
+            if place_frame.f_code.co_name not in COMPREHENSIONS:
+                frames.write(place_frame, variables)
+        for namespace, variables in modules:
+            frames.write_module(namespace, variables)
+
+    def finish(self, frame: FrameType, loop: int) -> None:
+        """The recorded safe point: graft everything, give files and output back, let the program run."""
+        from ckptd.protocol import Resumed
+        from ckptd_agent import link, modes, opened
+        from ckptd_agent.state import rng
+
+        found = position.find(frame, strict=False)
+        if not self._is_prefix(found, whole=True):
+            raise RefusedError(f"the program came to {_where(frame)} by another way than in the first run")
+        saved_last = self.places[-1]
+        if not self.final[3] and found.places[-1].lasti != saved_last["lasti"]:
+            raise RefusedError(f"the program stands elsewhere in {_where(frame)} than in the first run")
+        self.graft = graft = self.new_graft()
+        files = self.saved["files"]
+        for child, file in zip(files, opened.living(), strict=False):
+            graft.pair_late(child, file)
+        self._graft_frames(found)
+        for child in files:
+            if child[0] not in graft.made and child[0] not in graft.fresh:
+                path = self.saved["nodes"][child[0]][2]
+                raise RefusedError(f"the file {path}, which a library was writing, has not been opened again")
+            graft.value(child)
+        graft.fill()
+        modes.put(self.saved["modes"])
+        facts = self.opened.manifest.facts
+        if os.getcwd() != facts["cwd"] and os.path.isdir(facts["cwd"]):
+            os.chdir(facts["cwd"])
+        atexit.unregister(self.at_exit)
+        if sys.excepthook == self.on_exception:
+            sys.excepthook = self.excepthook
+        guards.end()
+        for action in graft.later:
+            action()
+        hooks.end_replay()
+        events.set_steps(facts["step"])
+        rng.put(self.saved["rng"])
+        link.send(Resumed(facts["step"], time.monotonic() - _started))
+
+    # ---- the ends that must not be ----------------------------------------------------------------
+
+    def refuse(self, why: str) -> Any:
+        """End the process without having changed anything; the supervisor says why."""
+        from ckptd.protocol import Refused
+        from ckptd_agent import link
+
+        link.send(Refused(why))
+        link.flush()
+        os._exit(14)
+
+    def at_exit(self) -> None:
+        self.refuse("the program ended without coming to the place of the checkpoint")
+
+    def on_exception(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        place = trace
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f" at {place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else ""
+        self.refuse(f"the program failed on its way to the checkpoint: {kind.__name__}: {error}{where}")
+
+
+def _pair_variables(items: list[Any], own: dict[str, Any], graft: Any) -> None:
+    for name, value in zip(items[::2], items[1::2], strict=True):
+        if name in own:
+            graft.pair(value, own[name])
+
+
+def _variables(items: list[Any], graft: Any) -> dict[str, Any]:
+    return {name: graft.variable(value) for name, value in zip(items[::2], items[1::2], strict=True)}
+
+
+def _set_holder(record: r.Record, items: Any) -> None:
+    """Exchange the iterator that a loop opened by the replay draws from, if it is not the same."""
+    holder = record[r.HOLDER]
+    if holder is None or holder[1] is items:
+        return
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        holder[0].__setstate__((iter(()), items))
+    holder[1] = items
+
+
+def _placeholder(shape: Any) -> Any:
+    """Something that a for loop's target can be bound to."""
+    if shape is None:
+        return None
+    return tuple(_placeholder(each) for each in shape if each != ())
+
+
+def _where(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

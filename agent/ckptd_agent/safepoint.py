@@ -1,0 +1,181 @@
+"""Decides at which safe point a request is served, and serves it on the main thread."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ckptd.protocol import Due, Dump, Dumped, Progress, Said, Undumped, Welcome
+from ckptd_agent.loops import events, hooks, position
+from ckptd_agent.loops import record as r
+from ckptd_agent.source import table
+
+if TYPE_CHECKING:
+    from ckptd_agent.graph.document import Final
+
+PREFERENCE = 0.4
+"""Part of the time up to the deadline in which only a training loop's head is taken."""
+
+_pending: Dump | None = None
+_since = 0.0
+_every = 0
+_due_at = 0
+_reported = 0.0
+_reported_steps = 0
+_last_trouble = ""
+
+
+def install() -> None:
+    """Follow training events and DataLoaders; called once torch is imported."""
+    from ckptd_agent.state import loaders
+
+    events.install()
+    loaders.install()
+    events.listener = _on_step
+    events.outside = _on_outside
+
+
+def welcome(message: Welcome) -> None:
+    """The supervisor's answer to Hello."""
+    global _every, _due_at
+    _every = message.every_steps
+    _due_at = events.steps() + _every
+
+
+def request(dump: Dump) -> None:
+    """A dump is asked for. Called on the agent thread: the main thread comes by at its next loop head."""
+    global _pending, _since
+    if _pending is not None and _pending.leave and not dump.leave:
+        return
+    _since = time.monotonic()
+    _pending = dump
+    hooks.at_safe_point = _consider
+    hooks.switch(True)
+
+
+def replaying() -> bool:
+    """A resume is still under way."""
+    return hooks.replay is not None
+
+
+def _on_step(steps: int) -> None:
+    global _due_at, _reported, _reported_steps
+    from ckptd_agent import link
+
+    if _every and steps >= _due_at and _pending is None and not replaying():
+        _due_at = steps + _every - steps % _every
+        link.send(Due(steps))
+    now = time.monotonic()
+    if now - _reported >= 1.0:
+        done = steps - _reported_steps
+        pace = (now - _reported) / done if _reported and done > 0 else None
+        _reported, _reported_steps = now, steps
+        link.send(Progress(steps, None, pace))
+
+
+def _on_outside() -> None:
+    from ckptd_agent import link
+
+    events.outside = None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and "torch" in frame.f_code.co_filename.split("/"):
+        frame = frame.f_back
+    where = f" ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else ""
+    link.send(Said(f"the program trains in a loop that ckptd does not see{where}: it can't be checkpointed there"))
+
+
+def _consider(loop: int, at_end: bool) -> None:
+    """The main thread is at a possible safe point."""
+    global _last_trouble
+    dump = _pending
+    if dump is None or replaying():
+        return
+    preferred_until = _since + PREFERENCE * max(0.0, dump.deadline - _since)
+    if time.monotonic() < preferred_until and not _is_preferred(at_end):
+        return
+    if "torch" not in sys.modules:
+        return
+    frame = sys._getframe(2)
+    if table.source_of(frame.f_code) is None:
+        return
+    found = position.find(frame)
+    if found.trouble:
+        if found.trouble != _last_trouble:
+            _last_trouble = found.trouble
+        return
+    _serve(dump, loop, at_end, found)
+
+
+def _is_preferred(at_end: bool) -> bool:
+    """At the head of the innermost training loop; where one ends, the head of the one around it comes soon."""
+    if not events.steps():
+        return False
+    return at_end or events.is_preferred(r.stack[-1])
+
+
+def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position) -> None:
+    """Take the dump here; training goes on behind it, or the process ends."""
+    global _pending
+    from ckptd_agent import link, signals
+    from ckptd_agent.graph.document import Final
+
+    _pending = None
+    hooks.at_safe_point = None
+    hooks.switch(False)
+    began = time.monotonic()
+    final = Final(loop, _ordinal(loop, at_end), at_end)
+    try:
+        path = _take(found, final)
+    except Exception as error:  # whatever goes wrong in the agent, training goes on
+        link.send(Undumped(dump.dump, _sentence(error)))
+        return
+    link.send(Dumped(dump.dump, path, events.steps(), time.monotonic() - began))
+    if dump.leave:
+        answer = link.wait_saved(dump.dump, dump.deadline)
+        if answer is not None and type(answer).__name__ == "Saved":
+            signals.leave(signals.received())
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if type(error).__module__ == "ckptd.errors" else f"{type(error).__name__}: {text}"
+
+
+def _ordinal(loop: int, at_end: bool) -> int:
+    if not at_end:
+        return int(r.stack[-1][r.ORDINAL])
+    return hooks.ended_ordinal
+
+
+def _take(found: position.Position, final: Final) -> str:
+    """Capture and copy; the path of the segment."""
+    from ckptd.errors import DumpFailedError
+    from ckptd_agent import facts, modes, opened
+    from ckptd_agent.drain import drain
+    from ckptd_agent.graph import document
+    from ckptd_agent.graph.capture import Capture
+    from ckptd_agent.state import kinds, rng  # noqa: F401 - kinds registers them all
+
+    states = rng.take()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        capture = Capture()
+        described = document.describe(found, final, capture)
+        described["files"] = capture.children(opened.living())
+        capture.run()
+    finally:
+        if collecting:
+            gc.enable()
+    if capture.troubles:
+        raise DumpFailedError(capture.troubles[0])
+    described["nodes"] = capture.nodes
+    described["rng"] = states
+    described["modes"] = modes.take()
+    return str(drain(capture, document.pack(described), facts.collect(capture, described)))

@@ -1,0 +1,278 @@
+"""Rewriting of a module's syntax tree, so that the agent knows the active loops and their counts.
+
+``for T in ITER: BODY`` becomes::
+
+    if _ck_on and _ck_skip(7): pass            # only a replay ever gets here
+    else:
+        try:
+            for T in _ck_for(7, ITER):         # compress(ITER, repeat(True)): C speed, counts by itself
+                if _ck_on: _ck_body(7)         # a possible safe point
+                BODY
+            else: _ck_ex[0] = 14               # how the loop ended: 2 * id exhausted, 2 * id + 1 break
+        finally: _ck_end(7)
+
+``while C: BODY`` becomes the same over ``_ck_while(7)`` with ``if not C: break`` at its head. No name is
+added to the user's scopes: all injected names live in builtins, and none begins with two underscores,
+which class bodies would mangle. Nothing but loops and the returns, breaks and calls in them is touched,
+and every node keeps its place in the source, so that tracebacks read as without us.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from ckptd_agent.source import scan, table
+from ckptd_agent.source.operands import list_calls
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def rewrite(tree: ast.Module, source: table.Source, neighbours: list[ast.Module]) -> ast.Module:
+    """Instrument a module in place; ``neighbours`` are the modules of the user that it imports."""
+    loopy = scan.loopy_names(tree, neighbours)
+    rewriter = _Rewriter(source, loopy)
+    list_calls(tree, source, rewriter.hook_number)
+    result: ast.Module = rewriter.visit(tree)
+    return ast.fix_missing_locations(result)
+
+
+class _Scope:
+    """A function or the module while it is rewritten."""
+
+    def __init__(self, name: str, *, instrumented: bool, function: bool) -> None:
+        self.name = name
+        self.instrumented = instrumented
+        self.function = function
+        self.loops: list[int] = []
+        """Ids of the instrumented loops around the current statement, outermost first; 0 for a plain one."""
+
+
+class _Rewriter(ast.NodeTransformer):
+    def __init__(self, source: table.Source, loopy: set[str]) -> None:
+        self.source = source
+        self.loopy = loopy
+        self.scopes = [_Scope("<module>", instrumented=True, function=False)]
+        self.classes: list[set[str]] = []
+        self.count = 0
+        self.hooks: dict[int, int] = {}
+
+    # ---- replay hooks before statements whose operands wait below a call --------------------------
+
+    def hook_number(self, statement: ast.stmt, calls: Iterable[ast.Call]) -> int:
+        """Number of the hook that a statement gets, or 0 if no call in it can reach a loop."""
+        if not any(scan.callee(call) in self.loopy for call in calls):
+            return 0
+        return self.hooks.setdefault(id(statement), len(self.hooks) + 1)
+
+    def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt]:  # type: ignore[override]
+        result = super().visit(node)
+        number = self.hooks.get(id(node), 0)
+        if not number or not isinstance(node, ast.stmt):
+            return result
+        hook = ast.parse(f"if _ck_on: _ck_statement({self.source.name!r}, {number})").body[0]
+        after = result if isinstance(result, list) else [result]
+        return [_placed(hook, node), *after]
+
+    # ---- scopes -----------------------------------------------------------------------------------
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.classes.append(scan.reached_from_forward(node))
+        self.scopes.append(_Scope(node.name, instrumented=False, function=False))
+        self.generic_visit(node)
+        self.scopes.pop()
+        self.classes.pop()
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self._function(node)
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        return self._function(node)
+
+    def _function(self, node: Function) -> ast.AST:
+        traced = bool(self.classes) and getattr(node, "name", "") in self.classes[-1]
+        instrumented = not traced and scan.may_instrument(node)
+        if not instrumented and not isinstance(node, ast.Lambda):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            self.source.bare.add((first, node.name))
+        outer, self.classes = self.classes, []
+        name = getattr(node, "name", "<lambda>")
+        self.scopes.append(_Scope(name, instrumented=instrumented, function=True))
+        self.generic_visit(node)
+        self.scopes.pop()
+        self.classes = outer
+        return node
+
+    # ---- loops ------------------------------------------------------------------------------------
+
+    def visit_For(self, node: ast.For) -> ast.AST | list[ast.stmt]:
+        loop = self._open(node)
+        if not loop:
+            return self._plain(node)
+        node.iter = self.visit(node.iter)  # type: ignore[assignment]
+        orelse = self._block(node.orelse)
+        body = self._body(loop, node.body)
+        new = ast.For(
+            target=node.target,
+            iter=_call("_ck_for", loop, node.iter),
+            body=[_statement(f"if _ck_on: _ck_body({loop})", node.body[0]), *body],
+            orelse=[_statement(_exhausted(loop, orelse), node)],
+        )
+        return self._close(loop, node, new, orelse)
+
+    def visit_While(self, node: ast.While) -> ast.AST | list[ast.stmt]:
+        loop = self._open(node)
+        if not loop:
+            return self._plain(node)
+        orelse = self._block(node.orelse)
+        scope = self.scopes[-1]
+        scope.loops.append(loop)
+        test = self.visit(node.test)
+        scope.loops.pop()
+        body = self._body(loop, node.body)
+        head: list[ast.stmt] = []
+        if not (isinstance(test, ast.Constant) and test.value):
+            mark = _exhausted(loop, orelse)
+            check = ast.parse(f"if not ((_ck_on and _ck_inside({loop})) or 0): {mark}; break").body[0]
+            assert isinstance(check, ast.If)
+            assert isinstance(check.test, ast.UnaryOp)
+            assert isinstance(check.test.operand, ast.BoolOp)
+            for each in [check, *check.body]:
+                _placed(each, node.test)
+            check.test.operand.values[-1] = test  # type: ignore[call-overload]
+            head.append(check)
+        new = ast.For(
+            target=_expression("_ck_x[0]", node.test, ast.Store()),
+            iter=_call("_ck_while", loop, None),
+            body=[*head, _statement(f"if _ck_on: _ck_body({loop})", node.body[0]), *body],
+            orelse=[],
+        )
+        return self._close(loop, node, new, orelse)
+
+    def visit_Break(self, node: ast.Break) -> ast.AST | list[ast.stmt]:
+        loops = self.scopes[-1].loops
+        if not loops or not loops[-1]:
+            return node
+        return [_statement(f"_ck_ex[0] = {2 * loops[-1] + 1}", node), node]
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        self.generic_visit(node)
+        depth = sum(1 for loop in self.scopes[-1].loops if loop)
+        if depth:
+            value = node.value or ast.Constant(None)
+            call = _expression(f"_ck_return({depth}, 0)", node)
+            assert isinstance(call, ast.Call)
+            call.args[1] = value
+            node.value = call
+        return node
+
+    # ---- parts ------------------------------------------------------------------------------------
+
+    def _open(self, node: ast.For | ast.While) -> int:
+        """The loop's id, or 0 where it is left as it is."""
+        scope = self.scopes[-1]
+        if not scope.instrumented or not scan.may_hold_events(node) or len(scope.loops) >= 8:
+            return 0  # CPython allows 20 nested blocks; ours take two each
+        self.count += 1
+        where = f"{self.source.path}:{node.lineno}"
+        return table.add_loop(
+            (self.source.name, self.count),
+            where,
+            nested=any(scope.loops),
+            function=scope.name,
+            lines=(node.lineno, node.end_lineno or node.lineno),
+            shape=_shape(node.target) if isinstance(node, ast.For) else None,
+        )
+
+    def _plain(self, node: ast.For | ast.While) -> ast.AST:
+        scope = self.scopes[-1]
+        for name, value in ast.iter_fields(node):
+            if name == "body":
+                scope.loops.append(0)
+                node.body = self._block(node.body)
+                scope.loops.pop()
+            elif name == "orelse":
+                node.orelse = self._block(node.orelse)
+            elif isinstance(value, ast.expr):
+                setattr(node, name, self.visit(value))
+        return node
+
+    def _block(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+        result: list[ast.stmt] = []
+        for statement in statements:
+            new = self.visit(statement)
+            result.extend(new if isinstance(new, list) else [new])  # type: ignore[list-item]
+        return result
+
+    def _body(self, loop: int, statements: list[ast.stmt]) -> list[ast.stmt]:
+        scope = self.scopes[-1]
+        scope.loops.append(loop)
+        body = self._block(statements)
+        scope.loops.pop()
+        return body
+
+    def _close(self, loop: int, old: ast.For | ast.While, new: ast.For, orelse: list[ast.stmt]) -> list[ast.stmt]:
+        ast.copy_location(new, old)
+        block = ast.Try(body=[new], handlers=[], orelse=[], finalbody=[_statement(f"_ck_end({loop})", old)])
+        skip = _statement(f"if _ck_on and _ck_skip({loop}): pass", old)
+        assert isinstance(skip, ast.If)
+        if self.scopes[-1].function:
+            depth = sum(1 for each in self.scopes[-1].loops if each)
+            skip.body = [_statement(f"if _ck_ended(): return _ck_value({depth})", old)]
+        skip.orelse = [ast.copy_location(block, old)]
+        result: list[ast.stmt] = [skip]
+        if orelse:
+            after = _statement(f"if _ck_exhausted({loop}): pass", old)
+            assert isinstance(after, ast.If)
+            after.body = orelse
+            result.append(after)
+        return result
+
+
+def _shape(target: ast.expr) -> table.Shape:
+    if isinstance(target, ast.Starred):
+        return ()
+    if isinstance(target, ast.Tuple | ast.List):
+        return tuple(_shape(each) for each in target.elts)
+    return None
+
+
+def _exhausted(loop: int, orelse: list[ast.stmt]) -> str:
+    """The statement that notes that a loop ran to its end."""
+    return f"_ck_else({loop})" if orelse else f"_ck_ex[0] = {2 * loop}"
+
+
+def _placed(node: ast.AST, like: ast.AST) -> ast.AST:
+    """Give a node, and all below it, the place of another one in the source."""
+    for each in ast.walk(node):
+        ast.copy_location(each, like)
+    return node
+
+
+def _statement(text: str, like: ast.AST) -> ast.stmt:
+    node = _placed(ast.parse(text).body[0], like)
+    assert isinstance(node, ast.stmt)
+    return node
+
+
+def _expression(text: str, like: ast.AST, context: ast.expr_context | None = None) -> ast.expr:
+    node = _placed(ast.parse(text, mode="eval").body, like)
+    assert isinstance(node, ast.expr)
+    if context is not None:
+        node.ctx = context  # type: ignore[attr-defined]
+    return node
+
+
+def _call(name: str, loop: int, argument: ast.expr | None) -> ast.Call:
+    arguments: list[ast.expr] = [ast.Constant(loop)]
+    if argument is not None:
+        arguments.append(argument)
+    call = ast.Call(func=ast.Name(name, ast.Load()), args=arguments, keywords=[])
+    if argument is not None:
+        for each in (call, call.func, arguments[0]):
+            ast.copy_location(each, argument)
+    return call

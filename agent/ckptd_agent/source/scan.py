@@ -1,0 +1,131 @@
+"""Questions about a syntax tree: what to instrument, and what a call can reach."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+
+TRACED = {"forward", "__getitem__", "__getitems__", "__len__", "__call__", "__iter__", "__next__"}
+"""Functions that are called once a sample or traced by torch.compile: left as they are."""
+PURE = frozenset(
+    name
+    for name in dir(builtins)
+    if not name.startswith("_") and name not in {"exec", "eval", "__import__", "input", "map", "filter", "next"}
+)
+"""Builtins that run no function of the user's that could hold a loop."""
+PLAIN_METHODS = frozenset(
+    name for kind in (list, dict, set, str, bytes, tuple, int, float, frozenset) for name in dir(kind) if name[0] != "_"
+) | {"appendleft", "popleft", "write", "writelines", "flush", "tolist", "item"}
+"""Methods of builtin containers; a method of the user's with such a name is not seen as one."""
+
+
+def callee(call: ast.Call) -> str:
+    """Last component of the name that is called, or ''."""
+    if isinstance(call.func, ast.Name):
+        return call.func.id
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return ""
+
+
+def is_plain(call: ast.Call) -> bool:
+    """The call is to a builtin or to a method of a builtin container."""
+    if isinstance(call.func, ast.Name):
+        return call.func.id in PURE
+    return isinstance(call.func, ast.Attribute) and call.func.attr in PLAIN_METHODS
+
+
+def may_hold_events(loop: ast.For | ast.While) -> bool:
+    """A loop whose calls are all to builtins can't hold a training event."""
+    parts: list[ast.AST] = [*loop.body]
+    if isinstance(loop, ast.While):
+        parts.append(loop.test)
+    else:
+        parts.append(loop.iter)
+    return any(isinstance(node, ast.Call) and not is_plain(node) for part in parts for node in own_nodes(part))
+
+
+def own_nodes(root: ast.AST) -> list[ast.AST]:
+    """All nodes below (and with) root, without those of functions and classes defined there."""
+    found: list[ast.AST] = []
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        found.append(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef) and node is not root:
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def may_instrument(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> bool:
+    """Plain functions only: generators and coroutines interleave, traced ones are torch.compile's."""
+    if isinstance(node, ast.Lambda):
+        return True
+    if isinstance(node, ast.AsyncFunctionDef) or node.name in TRACED:
+        return False
+    if any(_names_compiler(decorator) for decorator in node.decorator_list):
+        return False
+    return not any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own_nodes(node))
+
+
+def _names_compiler(decorator: ast.expr) -> bool:
+    text = ast.unparse(decorator)
+    return "compile" in text or "jit" in text or "script" in text
+
+
+def reached_from_forward(node: ast.ClassDef) -> set[str]:
+    """Names of methods that ``forward`` calls on self, and what these call: torch.compile traces them."""
+    methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
+    reached: set[str] = set()
+    waiting = [name for name in ("forward", "__call__") if name in methods]
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in methods:
+            continue
+        reached.add(name)
+        for each in ast.walk(methods[name]):
+            if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "self":
+                waiting.append(each.attr)
+    return reached
+
+
+def loopy_names(tree: ast.Module, neighbours: list[ast.Module]) -> set[str]:
+    """Names of functions, methods and classes of these modules through which a call may reach a loop."""
+    bodies: dict[str, list[ast.AST]] = {}
+    for node in (each for module in [tree, *neighbours] for each in ast.walk(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            bodies.setdefault(node.name, []).append(node)
+        elif isinstance(node, ast.ClassDef):
+            bodies.setdefault(node.name, []).extend(m for m in node.body if isinstance(m, ast.FunctionDef))
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    bodies.setdefault(target.id, []).append(node.value)
+    loopy = {
+        name
+        for name, nodes in bodies.items()
+        if any(isinstance(each, ast.For | ast.While) for node in nodes for each in ast.walk(node))
+    }
+    while True:
+        more = {
+            name
+            for name, nodes in bodies.items()
+            if name not in loopy
+            and any(isinstance(e, ast.Call) and callee(e) in loopy for node in nodes for e in ast.walk(node))
+        }
+        if not more:
+            return loopy
+        loopy |= more
+
+
+def imported_names(tree: ast.Module) -> set[str]:
+    """Dotted names of the modules that a module imports, wherever the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            found.update(f"{node.module or ''}.{alias.name}".lstrip(".") for alias in node.names)
+    return found

@@ -1,0 +1,159 @@
+"""Iterators of C types: rebuilt from what reduce says, or set in place where another one holds them."""
+
+from __future__ import annotations
+
+import collections
+import gc
+import itertools
+import warnings
+from typing import Any
+
+from ckptd_agent.graph.anchors import alike
+from ckptd_agent.graph.capture import Capture
+from ckptd_agent.graph.graft import Graft
+from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
+
+SETTABLE = tuple(
+    type(each)
+    for each in (iter([]), iter(()), iter(""), iter(b""), iter(range(0)), iter(range(1 << 70)), reversed([]), iter(bytearray()))
+)
+"""Iterators over a sequence with an index that __setstate__ sets."""
+_d: dict[int, int] = {}
+VIEWS = tuple(type(iter(each)) for each in (_d.keys(), _d.values(), _d.items(), set(), collections.OrderedDict(), collections.deque()))
+"""Iterators over a container that has no index: reduce gives a list of what is left."""
+STATELESS = (zip, map, filter, itertools.starmap, itertools.takewhile, itertools.filterfalse, itertools.compress)
+"""Iterators whose whole state is that of others below them (and, of takewhile, one flag)."""
+OTHERS = (
+    enumerate, reversed, type(iter(int, 1)), itertools.count, itertools.cycle, itertools.repeat, itertools.chain,
+    itertools.islice, itertools.accumulate, itertools.dropwhile, itertools.product, itertools.permutations,
+    itertools.combinations, itertools.combinations_with_replacement, itertools.zip_longest, itertools.pairwise,
+)  # fmt: skip
+MAKERS = {each.__name__: each for each in (*STATELESS, *OTHERS, iter, reversed, range)}
+"""What a saved iterator may be made by: nothing else is called."""
+
+
+def reduce_iterator(obj: Any) -> tuple[Any, ...]:
+    """The reduce tuple; itertools warns that this goes away in 3.14, which ckptd does not support yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tuple(obj.__reduce__())
+
+
+class Iterator(Kind):
+    name = "iterator"
+    exact = (*SETTABLE, *VIEWS, *STATELESS, *OTHERS)
+    turn = ITERATORS
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        maker, args, *state = reduce_iterator(obj)
+        left = len(args[0]) if isinstance(obj, VIEWS) and args and isinstance(args[0], list) else None
+        return [
+            type(obj).__name__,
+            maker.__name__,
+            capture.children(args),
+            capture.child(state[0] if state else None),
+            left,
+        ]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return type(fresh).__name__ == node[1] and isinstance(fresh, self.exact)
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        _, args, *state = reduce_iterator(fresh)
+        if isinstance(fresh, VIEWS):
+            return
+        for child, part in zip(node[3], args, strict=False):
+            graft.pair(child, part)
+        graft.pair(node[4], state[0] if state else None)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        maker = MAKERS.get(node[2])
+        if maker is None:
+            raise graft.refuse(f"the checkpoint's graph is damaged: nothing makes an iterator {node[2]!r}")
+        args, state = graft.values(node[3]), graft.value(node[4])
+        graft.fill()
+        return build(maker, args, state)
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        args, state = graft.values(node[3]), graft.value(node[4])
+        graft.fill()
+        if not set_in_place(obj, args, state, node[5]):
+            raise graft.refuse(
+                f"an iterator ({node[1]}) that another object holds is not where it was at the checkpoint, and can't be set"
+            )
+
+
+def build(maker: Any, args: list[Any], state: Any) -> Any:
+    """Make an iterator from its reduce parts."""
+    made = maker(*args)
+    if state is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made.__setstate__(state)
+    return made
+
+
+def set_in_place(obj: Any, args: list[Any], state: Any, left: int | None) -> bool:
+    """Bring an iterator to the saved place without exchanging it; False if that can't be done."""
+    _, now_args, *now_state = reduce_iterator(obj)
+    now = now_state[0] if now_state else None
+    if alike((tuple(args), state), (tuple(now_args), now)):
+        return True
+    if isinstance(obj, VIEWS):
+        return _draw_until_left(obj, left or 0)
+    if isinstance(obj, enumerate):
+        return args[0] is now_args[0] and _advance_enumerate(obj, args[1])
+    if isinstance(obj, itertools.count):
+        return _advance_count(obj, args)
+    if isinstance(obj, SETTABLE) and len(args) == len(now_args) and all(map(_same_sequence, args, now_args)):
+        obj.__setstate__(state)
+        return True
+    if isinstance(obj, itertools.cycle | itertools.chain | itertools.accumulate) and state is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            obj.__setstate__(state)
+        return True
+    if isinstance(obj, itertools.repeat) and args and args[0] is now_args[0]:
+        return _draw_until_left(obj, args[1]) if len(args) > 1 else len(now_args) == 1
+    return False
+
+
+def _same_sequence(a: Any, b: Any) -> bool:
+    return a is b or alike(a, b) or (isinstance(a, range | tuple) and a == b)
+
+
+def _draw_until_left(obj: Any, left: int) -> bool:
+    while obj.__length_hint__() > left:
+        next(obj)
+    return bool(obj.__length_hint__() == left)
+
+
+def _advance_count(obj: Any, args: list[Any]) -> bool:
+    """A count is moved on by drawing from it; it can't go back."""
+    for _ in range(1 << 24):
+        if list(reduce_iterator(obj)[1]) == list(args):
+            return True
+        next(obj)
+    return False
+
+
+def _advance_enumerate(obj: Any, number: int) -> bool:
+    """Draw until the number is right. What is drawn is lost: the iterator below is set afterwards by itself."""
+    while reduce_iterator(obj)[1][1] < number:
+        if next(obj, obj) is obj:
+            return False
+    return bool(reduce_iterator(obj)[1][1] == number)
+
+
+def hidden_iterators(obj: Any, known: list[Any]) -> list[Any]:
+    """Objects on the value stack of a suspended generator: the iterators of its for loops."""
+    seen = {id(each) for each in known}
+    found = []
+    for each in gc.get_referents(obj):
+        if id(each) not in seen and hasattr(each, "__next__"):
+            seen.add(id(each))
+            found.append(each)
+    return found
+
+
+register(Iterator)

@@ -1,0 +1,10 @@
+"""All kinds of objects, in the order in which they are asked. Imported once torch is there."""
+
+from __future__ import annotations
+
+from ckptd_agent.graph import anchors, containers, functions  # noqa: F401 - they register their kinds
+from ckptd_agent.graph.instances import Instance
+from ckptd_agent.graph.kind import register
+from ckptd_agent.state import arrays, files, generators, iterators, loaders, rng, tensors  # noqa: F401
+
+register(anchors.Rebuilt, anchors.Anchor, Instance, anchors.Reduced)

@@ -1,0 +1,89 @@
+"""Random generators: python's, torch's, and the global ones of both and of numpy."""
+
+from __future__ import annotations
+
+import _random
+import random
+import sys
+from typing import Any
+
+import torch
+
+from ckptd_agent.graph.capture import Capture
+from ckptd_agent.graph.graft import Graft
+from ckptd_agent.graph.kind import GENERATORS, Kind, Node, register
+
+
+class PythonRandom(Kind):
+    """random.Random, and subclasses that keep their state where it does."""
+
+    name = "random"
+    exact = (random.Random,)
+    turn = GENERATORS
+
+    def takes(self, obj: Any) -> bool:
+        return isinstance(obj, _random.Random) and not isinstance(obj, random.SystemRandom)
+
+    def capture(self, obj: random.Random, capture: Capture) -> Node:
+        return [capture.child(type(obj)), capture.child(obj.getstate())]
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        return graft.the_class(node[1], _random.Random)(0)
+
+    def fill(self, node: Node, obj: random.Random, graft: Graft) -> None:
+        obj.setstate(graft.value(node[2]))
+
+
+class TorchGenerator(Kind):
+    name = "torch_generator"
+    exact = (torch.Generator,)
+    turn = GENERATORS
+
+    def capture(self, obj: torch.Generator, capture: Capture) -> Node:
+        return [str(obj.device), obj.get_state().numpy().tobytes(), obj.initial_seed()]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return type(fresh) is torch.Generator and str(fresh.device) == node[1]
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        return torch.Generator(device=node[1])
+
+    def fill(self, node: Node, obj: torch.Generator, graft: Graft) -> None:
+        obj.set_state(_tensor(node[2]))
+
+
+def _tensor(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def take() -> dict[str, Any]:
+    """The state of all global generators, of plain data."""
+    states: dict[str, Any] = {
+        "python": list(random.getstate()[1]) + [random.getstate()[0], random.getstate()[2]],
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "cuda": [],
+    }
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        kind, keys, position, has_gauss, gauss = numpy.random.get_state()
+        states["numpy"] = [kind, keys.tobytes(), int(position), int(has_gauss), float(gauss)]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["cuda"] = [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
+    return states
+
+
+def put(states: dict[str, Any]) -> None:
+    """Set the global generators."""
+    *inner, version, gauss = states["python"]
+    random.setstate((version, tuple(inner), gauss))
+    torch.set_rng_state(_tensor(states["torch"]))
+    if "numpy" in states:
+        import numpy
+
+        kind, keys, position, has_gauss, cached = states["numpy"]
+        numpy.random.set_state((kind, numpy.frombuffer(keys, dtype=numpy.uint32), position, has_gauss, cached))
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([_tensor(state) for state in states["cuda"]])
+
+
+register(PythonRandom, TorchGenerator)
