@@ -27,6 +27,8 @@ class Command:
     """The file that argv[0] names."""
     reachable: bool
     """The agent can get into it."""
+    why: str = ""
+    """If not: one sentence."""
 
 
 @dataclass

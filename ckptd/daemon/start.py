@@ -64,9 +64,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path) -> int:
         stack.callback(ledger.close, CLOSING_SECONDS)
         writer = Writer(folder, identity.name, settings.keep_last)
         stack.callback(writer.close, CLOSING_SECONDS)
-        if not reach.reachable:
-            voice.say(reach.why)
-        command = Command(list(argv), path, reach.reachable)
+        command = Command(list(argv), path, reach.reachable, reach.why)
         context = Context(
             command=command, settings=settings, folder=folder, ledger=ledger, loop=Loop(), server=server,
             place=place, segments=segments, writer=writer, signals=signals, terminal=terminal, voice=voice,

@@ -110,7 +110,8 @@ class Run:
         for reader in self._readers:
             reader.join(5)
         for stream in (self.process.stdout, self.process.stderr):
-            stream.close()
+            if stream is not None:
+                stream.close()
 
 
 @pytest.fixture
