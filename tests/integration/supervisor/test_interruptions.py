@@ -144,6 +144,21 @@ def test_dump_refused_by_the_agent_training_goes_on(fake):
     assert run.said == ["ckptd: could not save: a step inside a generator can't be saved; training goes on"]
 
 
+def test_commit_that_fails_training_goes_on(fake):
+    run = fake(30)
+    run.line("5")
+    folder = next(run.store.glob("jobs/*/checkpoints"))
+    folder.rmdir()
+    folder.write_text("in the way")
+    run.child().terminate()
+    assert run.wait() == 0
+    assert numbers(run) == list(range(1, 31))
+    assert len(run.said) == 1
+    assert "training goes on" in run.said[0]
+    assert "unsaved " in run.err
+    assert leftovers(run) == []
+
+
 def test_failed_stop_then_a_second_one_ends_it(fake):
     run = fake(1000, dump="refuse")
     run.line("5")

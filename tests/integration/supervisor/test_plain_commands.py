@@ -87,7 +87,7 @@ def test_hash_seed_of_the_user_stays(start, tmp_path):
 
 
 def test_signal_dispositions_are_a_plain_programs(start):
-    command = [shutil.which("grep"), "-E", "^Sig(Blk|Ign)", "/proc/self/status"]
+    command = [shutil.which("grep") or "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]
     plain = subprocess.run(command, capture_output=True, text=True, check=True)
     run = start(*command)
     assert run.wait() == 0
@@ -223,6 +223,14 @@ def test_a_store_that_is_a_file(start, tmp_path):
     assert run.out == ""
     assert len(run.err.splitlines()) == 1
     assert str(tmp_path / "store") in run.said[0]
+
+
+def test_a_store_that_cannot_be_written(start, tmp_path):
+    run = start("echo", "ran", flags=["--store", "/proc/store"])
+    assert run.wait() == 10
+    assert run.out == ""
+    assert len(run.err.splitlines()) == 1
+    assert "/proc/store" in run.said[0]
 
 
 def test_flags_by_environment(start, tmp_path):
