@@ -51,6 +51,8 @@ class _State:
         """The one that the program set."""
         self.pending: dict[str, _Pending] = {}
         """At most one, under 'notice': setdefault tells who of two threads was first."""
+        self.masks: dict[int, set[Any]] = {}
+        """What was blocked before a fork, by thread."""
         self.echoes = 0
         """Signals that the agent thread has sent itself."""
 
@@ -79,7 +81,7 @@ def install(fd: int) -> str | None:
         _state.fd = fd
         _state.program_fd = _set_wakeup_fd(fd, warn_on_full_buffer=False)
         _wrap()
-        os.register_at_fork(after_in_child=_restore)
+        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_restore)
     if unreachable:
         return (
             f"{', '.join(unreachable)} can't be taken over in this process (torch was imported by a thread "
@@ -280,6 +282,24 @@ def _wrap() -> None:
         setattr(signal, theirs.__name__, ours)
 
 
+def _hold() -> None:
+    """Before a fork: a signal must not meet the child while our handlers are still in it.
+
+    The interpreter would forget it there, and a worker that is terminated at once would live on.
+    """
+    _state.masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _state.handlers)
+
+
+def _let_go() -> None:
+    _let_go_of(_state)
+
+
+def _let_go_of(state: _State) -> None:
+    mask = state.masks.pop(get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _restore() -> None:
     """In a forked child: all as if we had never been there."""
     global _state
@@ -289,3 +309,4 @@ def _restore() -> None:
     if old.fd >= 0:
         _set_wakeup_fd(old.program_fd)
     signal.signal, signal.getsignal, signal.set_wakeup_fd = _signal, _getsignal, _set_wakeup_fd
+    _let_go_of(old)

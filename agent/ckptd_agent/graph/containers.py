@@ -6,7 +6,7 @@ import collections
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
-from ckptd_agent.graph.graft import Graft
+from ckptd_agent.graph.graft import Graft, kept
 from ckptd_agent.graph.instances import attributes, match_attributes, python_class, set_attributes
 from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
 
@@ -26,7 +26,11 @@ class List(Kind):
         return []
 
     def fill(self, node: Node, obj: list[Any], graft: Graft) -> None:
-        obj[:] = graft.values(node[1])
+        values = graft.values(node[1])
+        for place, (old, new) in enumerate(zip(obj, values, strict=False)):
+            if type(new) is str and old == new:
+                values[place] = old
+        obj[:] = values
 
 
 class Tuple(Kind):
@@ -77,8 +81,9 @@ class Dict(Kind):
 
     def fill(self, node: Node, obj: dict[Any, Any], graft: Graft) -> None:
         values = graft.values(node[1])
+        new = kept(obj, values[::2], values[1::2])
         dict.clear(obj)
-        dict.update(obj, zip(values[::2], values[1::2], strict=True))
+        dict.update(obj, new)
 
 
 def match_items(items: list[Any], fresh: dict[Any, Any], graft: Graft) -> None:
@@ -266,8 +271,9 @@ class Derived(Kind):
         values = graft.values(node[3])
         if base == "dict":
             kind: Any = collections.OrderedDict if isinstance(obj, collections.OrderedDict) else dict
+            new = kept(dict(kind.items(obj)), values[::2], values[1::2])
             kind.clear(obj)
-            for key, value in zip(values[::2], values[1::2], strict=True):
+            for key, value in new.items():
                 kind.__setitem__(obj, key, value)
             if isinstance(obj, collections.defaultdict):
                 obj.default_factory = graft.value(node[4])

@@ -7,6 +7,8 @@ import sys
 from types import FrameType
 from typing import Any
 
+from ckptd_agent.graph.graft import kept
+
 if sys.version_info < (3, 13):
     _to_fast = ctypes.pythonapi.PyFrame_LocalsToFast
     _to_fast.argtypes = [ctypes.py_object, ctypes.c_int]
@@ -29,6 +31,8 @@ def is_variable(name: Any) -> bool:
 
 def write(frame: FrameType, variables: dict[str, Any]) -> None:
     """Set the frame's variables to exactly these; others are unbound where the interpreter can do that."""
+    own = frame.f_globals if frame.f_code.co_name == "<module>" else frame.f_locals
+    variables = kept(dict(own), list(variables), list(variables.values()))
     if frame.f_code.co_name == "<module>":
         write_module(frame.f_globals, variables)
         return

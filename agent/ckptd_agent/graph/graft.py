@@ -8,6 +8,7 @@ program has not made again) refuses the resume.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -92,7 +93,7 @@ class Graft:
     def value(self, child: Child) -> Any:
         """The restored object of a child; mutable ones may still have to be filled."""
         if is_child_atom(child):
-            return child
+            return shared(child) if type(child) is str else child
         number: int = child[0]
         if number in self.made:
             return self.made[number]
@@ -113,6 +114,11 @@ class Graft:
     def values(self, children: list[Child]) -> list[Any]:
         """The restored objects of several children."""
         return [self.value(each) for each in children]
+
+    def again(self, number: int) -> None:
+        """Let an object that may have been filled already be filled once more."""
+        self._order += 1
+        heapq.heappush(self._fill, (KINDS[self.nodes[number][0]].turn, self._order, number))
 
     def fill(self) -> None:
         """Fill all objects that ``value`` has handed out, and what they lead to."""
@@ -174,8 +180,19 @@ class Graft:
         return RefusedError(sentence)
 
 
-def decode_atom(child: Child) -> Any:
-    """An atom that must be one."""
-    if not is_child_atom(child):
-        raise RefusedError("the checkpoint's graph has an object where a plain value belongs")
-    return child
+def kept(old: dict[Any, Any], keys: list[Any], values: list[Any]) -> dict[Any, Any]:
+    """The saved items, with the strings of the fresh ones where these are equal: which strings are one object
+    can be seen in the bytes of a pickle."""
+    own = {key: key for key in old if type(key) is str}
+    new = {}
+    for key, value in zip(keys, values, strict=True):
+        if type(value) is str and old.get(key) == value:
+            value = old[key]
+        new[own.get(key, key) if type(key) is str else key] = value
+    return new
+
+
+def shared(text: str) -> str:
+    """A string that looks like a name is the one that all code shares, as constants are: pickle writes an object
+    that is met again as a reference, so the bytes of a file hang on which strings are one object."""
+    return sys.intern(text) if len(text) < 80 and text.isascii() and text.replace("_", "a").isalnum() else text

@@ -6,7 +6,7 @@ import types
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
-from ckptd_agent.graph.graft import Graft
+from ckptd_agent.graph.graft import Graft, kept
 from ckptd_agent.graph.kind import Kind, Node
 
 _HEAP = 1 << 9
@@ -76,8 +76,9 @@ def set_attributes(own: list[Any], slots: list[Any], obj: Any, graft: Graft) -> 
     values = graft.values(own)
     if values or instance_dict(obj):
         fresh_own = instance_dict(obj)
+        new = kept(fresh_own, values[::2], values[1::2])
         fresh_own.clear()
-        fresh_own.update(zip(values[::2], values[1::2], strict=True))
+        fresh_own.update(new)
     names = set(slots[::2])
     for name, value in zip(slots[::2], graft.values(slots[1::2]), strict=True):
         object.__setattr__(obj, name, value)

@@ -13,7 +13,7 @@ from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
-from ckptd_agent.state.iterators import hidden_iterators
+from ckptd_agent.state.iterators import hidden_iterators, settle
 
 MOST_DRAWS = 10_000
 """A generator whose first so many yields don't come to the saved place is given up."""
@@ -86,14 +86,10 @@ class Generator(Kind):
         if len(fresh) != len(hidden):
             raise graft.refuse(f"the loops of the generator {node[1][1]} can't be told apart")
         for child, each in zip(hidden, fresh, strict=True):
-            graft.pair(child, each)
+            settle(child, each, graft)
         graft.match()
         values = graft.values(own)
-        held = graft.values(hidden)
         graft.fill()
-        for each, wanted in zip(fresh, held, strict=True):
-            if each is not wanted:
-                raise graft.refuse(f"a loop of the generator {node[1][1]} can't be set to where it was")
         frames.write(obj.gi_frame, dict(zip(values[::2], values[1::2], strict=True)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ckptd_agent.graph.anchors import alike
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
-from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
+from ckptd_agent.graph.kind import Kind, Node, register
 
 SETTABLE = tuple(
     type(each)
@@ -40,9 +40,11 @@ def reduce_iterator(obj: Any) -> tuple[Any, ...]:
 
 
 class Iterator(Kind):
+    """Made anew, over what its parts are restored to, wherever it is not as it was."""
+
     name = "iterator"
     exact = (*SETTABLE, *VIEWS, *STATELESS, *OTHERS)
-    turn = ITERATORS
+    mutable = False
 
     def capture(self, obj: Any, capture: Capture) -> Node:
         maker, args, *state = reduce_iterator(obj)
@@ -72,15 +74,42 @@ class Iterator(Kind):
             raise graft.refuse(f"the checkpoint's graph is damaged: nothing makes an iterator {node[2]!r}")
         args, state = graft.values(node[3]), graft.value(node[4])
         graft.fill()
+        if fresh is not None and not isinstance(fresh, VIEWS):
+            _, now_args, *now_state = reduce_iterator(fresh)
+            if alike((tuple(args), state), (tuple(now_args), now_state[0] if now_state else None)):
+                return fresh
         return build(maker, args, state)
 
-    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
-        args, state = graft.values(node[3]), graft.value(node[4])
+
+def settle(child: Any, obj: Any, graft: Graft) -> None:
+    """Bring an iterator to its saved place without exchanging it, because something holds it that can't be told.
+
+    RefusedError if that can't be done. What lies below it is settled after it: it may have been drawn from.
+    """
+    node = graft.nodes[child[0]]
+    if node[0] != "iterator" or type(obj).__name__ != node[1]:
+        graft.pair(child, obj)
+        graft.match()
+        if graft.value(child) is not obj:
+            raise graft.refuse(f"an iterator ({node[0]}) can't be brought back to where it was at the checkpoint")
+        graft.again(child[0])
         graft.fill()
-        if not set_in_place(obj, args, state, node[5]):
-            raise graft.refuse(
-                f"an iterator ({node[1]}) that another object holds is not where it was at the checkpoint, and can't be set"
-            )
+        return
+    _, now_args, *_ = reduce_iterator(obj)
+    if isinstance(obj, enumerate):
+        _advance_enumerate(obj, node[3][1])
+    args = []
+    for each, part in zip(node[3], now_args, strict=False):
+        if hasattr(part, "__next__") and isinstance(each, list):
+            settle(each, part, graft)
+            args.append(part)
+        else:
+            graft.pair(each, part)
+            graft.match()
+            args.append(graft.value(each))
+    graft.fill()
+    if not set_in_place(obj, args, graft.value(node[4]), node[5]):
+        raise graft.refuse(f"an iterator ({node[1]}) can't be brought back to where it was at the checkpoint")
 
 
 def build(maker: Any, args: list[Any], state: Any) -> Any:
@@ -101,8 +130,6 @@ def set_in_place(obj: Any, args: list[Any], state: Any, left: int | None) -> boo
         return True
     if isinstance(obj, VIEWS):
         return _draw_until_left(obj, left or 0)
-    if isinstance(obj, enumerate):
-        return args[0] is now_args[0] and _advance_enumerate(obj, args[1])
     if isinstance(obj, itertools.count):
         return _advance_count(obj, args)
     if isinstance(obj, SETTABLE) and len(args) == len(now_args) and all(map(_same_sequence, args, now_args)):
@@ -137,12 +164,11 @@ def _advance_count(obj: Any, args: list[Any]) -> bool:
     return False
 
 
-def _advance_enumerate(obj: Any, number: int) -> bool:
-    """Draw until the number is right. What is drawn is lost: the iterator below is set afterwards by itself."""
+def _advance_enumerate(obj: Any, number: int) -> None:
+    """Draw until the number is right. What is drawn is lost: the iterator below is settled behind it."""
     while reduce_iterator(obj)[1][1] < number:
         if next(obj, obj) is obj:
-            return False
-    return bool(reduce_iterator(obj)[1][1] == number)
+            return
 
 
 def hidden_iterators(obj: Any, known: list[Any]) -> list[Any]:
