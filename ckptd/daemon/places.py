@@ -60,22 +60,18 @@ class Place:
     """
 
     def __init__(self, key: str) -> None:
+        """Claim it. Raises LockedError, CkptdError."""
         folder = runtime_folder()
         self._made: Path | None = None
         if len(os.fsencode(folder / f"{key}.sock")) > IPC_PATH_MAX:
             folder = self._made = Path(tempfile.mkdtemp(prefix="ckptd-", dir="/tmp"))
+        _sweep_sockets(folder)
         self.socket = folder / f"{key}.sock"
         self._lock = folder / f"{key}.lock"
-        self._fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._fd)
-            raise LockedError(f"another ckptd listens on {self.socket}: wait until it ends") from error
-        # Another may have removed the file between our open and our lock: then ours guards nothing.
-        if not self._lock.exists() or self._lock.stat().st_ino != os.fstat(self._fd).st_ino:
-            os.close(self._fd)
-            raise LockedError(f"another ckptd is just giving up {self.socket}: try again")
+        fd = _lock(self._lock, os.O_RDWR | os.O_CREAT)
+        if fd is None:
+            raise LockedError(f"another ckptd listens on {self.socket}: wait until it ends")
+        self._fd = fd
 
     @property
     def endpoint(self) -> str:
@@ -95,26 +91,89 @@ class SegmentFolder:
     """Where the agent makes its segments. What lies there at the start is a dead supervisor's."""
 
     def __init__(self, key: str, fallback: Path, shm: Path = Path("/dev/shm")) -> None:
-        """``fallback`` is used where there is no shared memory to write to. Raises CkptdError."""
+        """``fallback`` is used where shared memory can't be written. Raises LockedError, CkptdError."""
         name = f"ckptd-{os.geteuid()}-{key}"
         in_memory = shm.is_dir() and os.access(shm, os.W_OK | os.X_OK)
-        self.path = private_folder(shm / name if in_memory else fallback)
-        self.sweep()
-
-    def sweep(self) -> None:
-        """Remove all segments."""
-        for path in self.path.iterdir():
-            if path.is_file() or path.is_symlink():
-                path.unlink(missing_ok=True)
+        self.path = shm / name if in_memory else fallback
+        fd = None
+        for _ in range(_TRIES):
+            private_folder(self.path)
+            fd = _lock(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            if fd is not None:
+                break
+        if fd is None:
+            raise LockedError(f"another ckptd uses {self.path}: wait until it ends")
+        self._fd = fd
+        _empty(self.path)
+        if in_memory:
+            _sweep_segments(shm, name)
 
     def holds(self, path: Path) -> bool:
         """Whether a path that an agent named is a file right in this folder, and no link."""
         return path.parent == self.path and path.is_file() and not path.is_symlink()
 
     def close(self) -> None:
-        """Remove the folder. Something that is not a segment and can't be removed stays."""
+        """Remove the folder."""
+        _remove(self.path)
+        os.close(self._fd)
+
+
+_TRIES = 5
+"""A file may be removed by its last holder between our open and our lock: then it is made again."""
+
+
+def _lock(path: Path, flags: int) -> int | None:
+    """Open and lock a file or folder; None if another has it. Raises CkptdError."""
+    for _ in range(_TRIES):
         try:
-            self.sweep()
-            self.path.rmdir()
-        except OSError:
-            return  # a process that outlived its job still writes there; the next start sweeps again
+            fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CkptdError(f"can't open {path}: {(error.strerror or '').lower()}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), path.lstat()):
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except FileNotFoundError:
+            pass  # what we locked has no name any more
+        os.close(fd)
+    return None
+
+
+def _sweep_sockets(folder: Path) -> None:
+    """Remove what killed supervisors left: sockets whose lock nobody holds."""
+    for path in folder.glob("*.lock"):
+        fd = _lock(path, os.O_RDWR)
+        if fd is not None:
+            path.with_suffix(".sock").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            os.close(fd)
+
+
+def _sweep_segments(shm: Path, own: str) -> None:
+    """Give back the memory that killed supervisors of other jobs left taken."""
+    for path in shm.glob(f"ckptd-{os.geteuid()}-*"):
+        if path.name == own or path.is_symlink() or not path.is_dir() or path.lstat().st_uid != os.geteuid():
+            continue
+        fd = _lock(path, os.O_RDONLY | os.O_DIRECTORY)
+        if fd is not None:
+            _remove(path)
+            os.close(fd)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        _empty(folder)
+        folder.rmdir()
+    except OSError:
+        return  # a process that outlived its job still writes there; a later start sweeps again
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_file() or path.is_symlink():
+            path.unlink(missing_ok=True)

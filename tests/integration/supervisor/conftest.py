@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,24 @@ FAKE = HERE / "fake_agent.py"
 DEADLINE = 30.0
 
 
+def runtime_files(store: Path) -> list[Path]:
+    """Sockets, lock files and segment folders of a store's jobs."""
+    places = [Path("/dev/shm"), Path(f"/tmp/ckptd-{os.geteuid()}")]
+    if os.environ.get("XDG_RUNTIME_DIR"):
+        places.append(Path(os.environ["XDG_RUNTIME_DIR"]) / "ckptd")
+    jobs = [folder.name for folder in store.glob("jobs/*")]
+    return [path for place in places for job in jobs for path in place.glob(f"*{job}*")]
+
+
+def remove_runtime(store: Path) -> None:
+    """What a ckptd that the test has killed could not remove itself."""
+    for path in runtime_files(store):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 class Run:
     """``ckptd run`` with a store of its own, and what has come out of it so far."""
 
@@ -32,6 +51,7 @@ class Run:
             cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             stdin=popen.pop("stdin", subprocess.DEVNULL), **popen,
         )  # fmt: skip
+        self.runtime = lambda: runtime_files(self.store)
         self.seen: list[psutil.Process] = []
         self._out, self._err = bytearray(), bytearray()
         self._readers = [
@@ -107,6 +127,7 @@ class Run:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
+        remove_runtime(self.store)
         for reader in self._readers:
             reader.join(5)
         for stream in (self.process.stdout, self.process.stderr):

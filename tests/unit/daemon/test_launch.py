@@ -23,12 +23,12 @@ def attempt(tmp_path, **fields):
 @pytest.mark.parametrize(
     ("args", "word"),
     [
-        (["train.py"], ""), (["-u", "train.py", "-I"], ""), (["-m", "pkg", "-S"], ""), 
+        (["train.py"], ""), (["-u", "train.py", "-I"], ""), (["-m", "pkg", "-S"], ""),
         (["-Wignore", "t.py"], ""),
         (["-X", "dev", "-W", "E", "t.py"], ""), (["-mpkg.E"], ""), (["-P", "-s", "t.py"], ""),
         (["--check-hash-based-pycs", "always", "t.py"], ""),
         (["-I", "t.py"], "python -I"), (["-uE", "t.py"], "python -E"), (["-S", "-m", "pkg"], "python -S"),
-        (["-c", "pass"], "with -c"), (["-uc", "pass"], "with -c"), 
+        (["-c", "pass"], "with -c"), (["-uc", "pass"], "with -c"),
         (["-"], "on stdin"), (["-u"], "from stdin"),
     ],
 )  # fmt: skip

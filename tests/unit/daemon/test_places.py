@@ -93,3 +93,31 @@ def test_segments_without_shared_memory(tmp_path):
     folder = places.SegmentFolder("key", tmp_path / "fallback", shm=tmp_path / "none")
     assert folder.path == tmp_path / "fallback"
     folder.close()
+
+
+def test_what_killed_supervisors_left_is_swept(tmp_path, runtime):
+    shm = tmp_path / "shm"
+    shm.mkdir()
+    dead = shm / f"ckptd-{os.geteuid()}-dead"
+    dead.mkdir(mode=0o700)
+    (dead / "1.seg").write_text("x")
+    foreign = shm / "ckptd-of-somebody"
+    foreign.mkdir()
+    living = places.SegmentFolder("living", tmp_path / "fallback", shm=shm)
+    (living.path / "1.seg").write_text("x")
+    own = places.SegmentFolder("own", tmp_path / "fallback", shm=shm)
+    assert not dead.exists()
+    assert foreign.exists()
+    assert (living.path / "1.seg").exists()
+    with pytest.raises(LockedError):
+        places.SegmentFolder("own", tmp_path / "fallback", shm=shm)
+    living.close()
+    own.close()
+
+    first = places.Place("first")
+    for name in ("dead.sock", "dead.lock"):
+        (runtime / "ckptd" / name).write_text("")
+    second = places.Place("second")
+    assert sorted(path.name for path in (runtime / "ckptd").iterdir()) == ["first.lock", "second.lock"]
+    first.close()
+    second.close()

@@ -10,7 +10,7 @@ from ckptd.settings import Every, parse_duration, parse_every, parse_signals, si
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("25s", 25), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("90", 90), (" 2 min ", 120), 
+    [("25s", 25), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), ("90", 90), (" 2 min ", 120),
      ("200ms", 0.2), ("0", 0)],
 )  # fmt: skip
 def test_durations(text, seconds):
