@@ -47,7 +47,7 @@ class Supervisor:
         self.check()
         while self.exit_status is None:
             self._job.loop.turn()
-        if self.error is not None:
+        if self.error:
             raise self.error
         return self.exit_status
 
@@ -109,8 +109,6 @@ class Supervisor:
         state = states.REFUSED if isinstance(error, RefusedError) else states.FAILED
         self._finish(error.status, state, why=str(error))
 
-    # ---- what the threads report ----------------------------------------------------------------
-
     def on_ledger(self) -> None:
         """The record was written, or not."""
         if why := self._job.ledger.collect():
@@ -122,7 +120,7 @@ class Supervisor:
             if done.tag == "base":
                 self._checked(done)
             elif done.tag == "retained":
-                if done.error is not None:
+                if done.error:
                     self._job.voice.say(str(done.error))
             elif self._job.attempt is not None:
                 attempt = self._job.attempt
