@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ckptd_agent import gate
 
@@ -72,7 +72,7 @@ def _resume(script: str, folder: str) -> None:
 
         replay.begin(folder)
     except BaseException as error:
-        own = type(error).__name__ == "RefusedError"
+        own = type(error).__module__ == "ckptd.errors"
         _refuse(str(error) if own else f"{folder}: the agent failed to resume it ({_sentence(error)})")
 
 
@@ -94,9 +94,18 @@ def arm() -> None:
         python=f"{sys.prefix}|{sys.version_info[0]}.{sys.version_info[1]}",
         resume=os.environ.get("CKPTD_RESUME", ""),
     )
+    os.register_at_fork(after_in_child=_forget_request)
     why = signals.install(link.start(signals, hello))
     if why:
         link.send(Said(why))
+
+
+def _forget_request() -> None:
+    """A dump that is under way is the parent's: a forked child must not take it at its own next loop."""
+    hooks: Any = sys.modules.get("ckptd_agent.loops.hooks")
+    if hooks is not None and hooks.replay is None:
+        hooks.at_safe_point = None
+        hooks.switch(False)
 
 
 def tell(text: str) -> None:

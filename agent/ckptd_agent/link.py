@@ -59,6 +59,7 @@ class State:
         self.bell = allocate_lock()
         self.bell.acquire()
         self.waiting = 0
+        self.forsaken = ""
         self.up = False
         self.was_up = False
         self.over = False
@@ -127,17 +128,26 @@ def wait_saved(dump: str, until: float) -> Saved | Unsaved | None:
     try:
         while dump not in state.answers:
             left = until - monotonic()
-            if left <= 0 or not connected():
+            if not connected():
+                state.forsaken = dump
+                return None
+            if left <= 0:
                 return None
             state.bell.acquire(timeout=min(left, PATIENCE / 2))
         return state.answers.pop(dump)
     finally:
         state.waiting -= 1
+        _wake(state)
 
 
 def waiting() -> bool:
     """The engine is in ``wait_saved``."""
     return _state.waiting > 0
+
+
+def forsaken() -> str:
+    """Id of the last dump that was taken for a supervisor that went away; ''."""
+    return _state.forsaken
 
 
 def attach(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ AGENT = ROOT / "agent" / "ckptd_agent"
 
 ENGINE = {
     "source/finder.py": "def install(script):\n    global SCRIPT\n    SCRIPT = script\n",
-    "loops/events.py": "INSTALLED = 0\ndef install():\n    global INSTALLED\n    INSTALLED += 1\n",
+    "loops/hooks.py": "replay = at_safe_point = None\ndef switch(on):\n    global ON\n    ON = on\n",
     "replay.py": """
 import os
 from ckptd.errors import RefusedError
@@ -33,9 +34,13 @@ def begin(folder):
 """,
     "safepoint.py": """
 import time
-from ckptd.protocol import Dumped
+from ckptd.protocol import Dumped, Said
 from ckptd_agent import link, signals
 REPLAYING = False
+INSTALLED = 0
+def install():
+    global INSTALLED
+    INSTALLED += 1
 ASKED = []
 WELCOME = []
 def replaying():
@@ -44,6 +49,12 @@ def request(dump):
     ASKED.append(dump)
 def welcome(message):
     WELCOME.append(message)
+def meet():
+    until = time.monotonic() + 20
+    while not link.connected() and time.monotonic() < until:
+        time.sleep(0.005)
+    link.send(Said("here"))
+    link.flush(20)
 def poll():
     if ASKED:
         dump = ASKED.pop()
@@ -73,11 +84,12 @@ def agent_with_small_engine(folder: Path) -> Path:
     """A folder with this tree's ckptd_agent, its engine exchanged."""
     target = folder / "ckptd_agent"
     target.mkdir(parents=True)
-    for name in ("__init__", "__main__", "arm", "gate", "line", "link", "signals"):
+    for name in ("__init__", "__main__", "arm", "disguise", "gate", "line", "link", "signals"):
         shutil.copy(AGENT / f"{name}.py", target)
     write(target, ENGINE)
     for package in ("source", "loops"):
         (target / package / "__init__.py").touch()
+    (folder / "ckptd").symlink_to(ROOT / "ckptd")  # for interpreters that have it not installed
     return folder
 
 
@@ -122,12 +134,18 @@ class Place:
     def start(
         self, words: Sequence[str | Path], env: dict[str, str], **more: object
     ) -> subprocess.Popen[bytes]:
+        """Start it; ``ignoring`` SIGTERM as nohup does SIGHUP."""
         process = subprocess.Popen(
-            [self.python, *map(str, words)], env=env, cwd=self.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,  # type: ignore[call-overload]
-        )  # fmt: skip
+            [self.python, *map(str, words)],
+            env=env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)) if ignoring else None,
+        )
         self.processes.append(process)
-        return process  # type: ignore[no-any-return]
+        return process
 
     def run(
         self, words: Sequence[str | Path], env: dict[str, str], seconds: float = 60.0

@@ -87,8 +87,9 @@ def test_after_a_dump_that_came_to_nothing_the_next_signal_is_a_notice_again(
         router.send(_dump())
         router.expect(Dumped)
         router.send(Unsaved("d1", "no space left"))
-    router.send(_dump(leave=False))  # it still answers
-    router.expect(Dumped)
+        router.send(_dump(leave=False))  # it still answers; and has taken Unsaved when it does
+        router.expect(Dumped)
+        router.send(Saved("d1", "c1", 7))
     assert process.poll() is None
 
 
