@@ -14,6 +14,11 @@ def pytest_report_header() -> str:
     return f"seed: {SEED} (TEST_SEED={SEED} draws the same again)"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.stats.get("failed"):  # again, beside the failures, and with -q too
+        terminalreporter.write_line(pytest_report_header())
+
+
 @pytest.fixture
 def seeded(request: pytest.FixtureRequest) -> random.Random:
     """Random numbers that are this test's own and the same for the same seed."""
