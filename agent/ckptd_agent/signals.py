@@ -185,7 +185,7 @@ def _end(number: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, OSError, ValueError):  # None, a broken pipe, closed
+        except Exception:  # None, closed, a broken pipe, or the handler came in the middle of a write
             pass
     link.flush()
     _die(number)

@@ -132,7 +132,7 @@ class Place:
         return subprocess.check_output([self.python, "-I", "-c", code], text=True).strip()
 
     def start(
-        self, words: Sequence[str | Path], env: dict[str, str], **more: object
+        self, words: Sequence[str | Path], env: dict[str, str], ignoring: bool = False
     ) -> subprocess.Popen[bytes]:
         """Start it; ``ignoring`` SIGTERM as nohup does SIGHUP."""
         process = subprocess.Popen(

@@ -150,5 +150,5 @@ def test_during_a_replay_a_notice_ends_the_process_at_once(place: Place, router:
     process = _up(place, router, text + "signal.signal(15, lambda n, f: print('mine'))\n" + LOOP)
     process.send_signal(signal.SIGTERM)
     router.expect(Notice)
-    assert process.communicate(timeout=20)[0] == b""
+    assert process.communicate(timeout=20) == (b"", b"")
     assert process.returncode == -signal.SIGTERM
