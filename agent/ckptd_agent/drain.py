@@ -47,7 +47,9 @@ def _copy(capture: Capture, tensors: list[Tensor], view: memoryview) -> None:
         place = room[tensor.offset : tensor.offset + tensor.nbytes]
         obj = capture.storages[tensor.name]
         if isinstance(obj, torch.UntypedStorage):
-            place.copy_(torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj), non_blocking=obj.is_cuda)
+            place.copy_(
+                torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj), non_blocking=obj.is_cuda
+            )
         else:
             flat = obj.reshape(-1, order="F" if _is_fortran(obj) else "C")
             view[tensor.offset : tensor.offset + tensor.nbytes] = flat.tobytes()

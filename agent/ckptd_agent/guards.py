@@ -36,7 +36,18 @@ def begin() -> None:
     _replace(io, "open", _open)
     _replace(os, "mkdir", mkdir)
     _replace(os, "open", os_open)
-    for name in ("remove", "unlink", "rmdir", "rename", "replace", "truncate", "link", "symlink", "chmod", "utime"):
+    for name in (
+        "remove",
+        "unlink",
+        "rmdir",
+        "rename",
+        "replace",
+        "truncate",
+        "link",
+        "symlink",
+        "chmod",
+        "utime",
+    ):
         _replace(os, name, _do_nothing)
     for name in ("rmtree", "move", "copyfile", "copystat", "copymode"):
         _replace(shutil, name, _do_nothing)
@@ -96,7 +107,9 @@ def _unmute() -> None:
 
 
 def _is_special(path: Any) -> bool:
-    return not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path).startswith(("/dev/", "/proc/"))
+    return not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path).startswith(
+        ("/dev/", "/proc/")
+    )
 
 
 def _open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
@@ -114,8 +127,8 @@ def _open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
                 os.close(fd)
                 raise
         os.lseek(fd, 0, os.SEEK_END if "a" in mode else os.SEEK_SET)
-    handle = opened.real_open(fd, mode.replace("x", "w"), *args, **kwargs)
-    raw = getattr(handle, "buffer", handle)
+    handle: Any = opened.real_open(fd, mode.replace("x", "w"), *args, **kwargs)
+    raw: Any = getattr(handle, "buffer", handle)
     raw = getattr(raw, "raw", raw)
     raw.name = file
     if hasattr(handle, "buffer"):

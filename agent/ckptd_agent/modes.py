@@ -34,4 +34,6 @@ def put(saved: dict[str, Any]) -> None:
     if torch.get_num_threads() != saved["threads"]:
         torch.set_num_threads(saved["threads"])
         if torch.get_num_threads() != saved["threads"]:
-            raise RefusedError(f"the first run used {saved['threads']} threads for torch, which can't be set here")
+            raise RefusedError(
+                f"the first run used {saved['threads']} threads for torch, which can't be set here"
+            )

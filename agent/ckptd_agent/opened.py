@@ -14,7 +14,7 @@ real_open = io.open
 def install() -> None:
     """See what the program opens."""
     builtins.open = _watched
-    io.open = _watched  # type: ignore[assignment]
+    io.open = _watched
 
 
 def _watched(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:

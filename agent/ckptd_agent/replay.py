@@ -14,7 +14,7 @@ import time
 from itertools import chain, compress, repeat
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from ckptd.errors import CkptdError, RefusedError
 from ckptd_agent import guards
@@ -36,7 +36,9 @@ def begin(folder: str) -> None:
     facts = opened.manifest.facts
     here = ".".join(map(str, sys.version_info[:2]))
     if not str(facts.get("python", "")).startswith(here + "."):
-        raise RefusedError(f"the checkpoint was taken under Python {facts.get('python')}, this is {here}: use that one")
+        raise RefusedError(
+            f"the checkpoint was taken under Python {facts.get('python')}, this is {here}: use that one"
+        )
     engine = Engine(opened, saved)
     hooks.begin_replay(engine)
     guards.begin()
@@ -97,7 +99,10 @@ class Engine(hooks.Replay):
             self.skipped = r.BROKEN
             self.finish(frame, loop)
             return True
-        if depth < len(self.path) and (self.path[depth]["key"], self.path[depth]["ordinal"]) == (key, ordinal):
+        if depth < len(self.path) and (self.path[depth]["key"], self.path[depth]["ordinal"]) == (
+            key,
+            ordinal,
+        ):
             self.stage(frame)
             self.entering = loop
             return False
@@ -209,7 +214,9 @@ class Engine(hooks.Replay):
         """A loop that is not on the path and trains: the replay has gone astray."""
         if len(r.stack) > 1 and r.stack[-1][r.FLAGS] & (r.BACKWARD | r.STEP):
             where = table.LOOPS[r.stack[-1][r.LOOP]].where
-            self.refuse(f"the program trains at {where} on its way to the checkpoint, which it did not in the first run")
+            self.refuse(
+                f"the program trains at {where} on its way to the checkpoint, which it did not in the first run"
+            )
 
     # ---- grafting ---------------------------------------------------------------------------------
 
@@ -311,7 +318,7 @@ class Engine(hooks.Replay):
 
     # ---- the ends that must not be ----------------------------------------------------------------
 
-    def refuse(self, why: str) -> Any:
+    def refuse(self, why: str) -> NoReturn:
         """End the process without having changed anything; the supervisor says why."""
         from ckptd.protocol import Refused
         from ckptd_agent import link

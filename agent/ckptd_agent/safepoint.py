@@ -84,7 +84,9 @@ def _on_outside() -> None:
     while frame is not None and "torch" in frame.f_code.co_filename.split("/"):
         frame = frame.f_back
     where = f" ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else ""
-    link.send(Said(f"the program trains in a loop that ckptd does not see{where}: it can't be checkpointed there"))
+    link.send(
+        Said(f"the program trains in a loop that ckptd does not see{where}: it can't be checkpointed there")
+    )
 
 
 def _consider(loop: int, at_end: bool) -> None:

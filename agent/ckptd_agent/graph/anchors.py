@@ -94,7 +94,8 @@ class DerivedAtom(Kind):
         obj = type(value).__new__(cls, value)
         values = graft.values(node[3])
         if values:
-            obj.__dict__.update(zip(values[::2], values[1::2], strict=True))
+            own: dict[str, Any] = obj.__dict__
+            own.update(zip(values[::2], values[1::2], strict=True))
         return obj
 
 
@@ -116,13 +117,15 @@ class Anchor(Kind):
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(obj, torch.nn.Module):
             return False
-        return any(module == name or module.startswith((name + ".", name + "._")) for name in HANDLED_ELSEWHERE)
+        return any(
+            module == name or module.startswith((name + ".", name + "._")) for name in HANDLED_ELSEWHERE
+        )
 
     def capture(self, obj: Any, capture: Capture) -> Node:
         return [f"{type(obj).__module__}.{type(obj).__qualname__}"]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
-        return f"{type(fresh).__module__}.{type(fresh).__qualname__}" == node[1]
+        return bool(f"{type(fresh).__module__}.{type(fresh).__qualname__}" == node[1])
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         return graft.missing(node[1])
@@ -209,7 +212,9 @@ class Gone:
         if name in ("__class__", "__dict__", "__reduce_ex__"):
             return object.__getattribute__(self, name)
         what = object.__getattribute__(self, "_ckptd_what")
-        raise RuntimeError(f"ckptd: this variable held an object of type {what}, which can't be carried over a resume")
+        raise RuntimeError(
+            f"ckptd: this variable held an object of type {what}, which can't be carried over a resume"
+        )
 
     def __bool__(self) -> bool:
         return bool(self.anything)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from ckptd_agent.graph.kind import Child, Kind, Node, _BY_TYPE, kind_of
+from ckptd_agent.graph.kind import _BY_TYPE, Child, Kind, Node, kind_of
 
 T = TypeVar("T")
 _ATOMS = frozenset([type(None), bool, float, str, bytes])
@@ -69,7 +69,7 @@ class Capture:
         found = self._scratch.get(cls)
         if found is None:
             found = self._scratch[cls] = cls()
-        return found  # type: ignore[no-any-return]
+        return found
 
     def trouble(self, sentence: str) -> None:
         """Note something that can't be carried over."""

@@ -220,7 +220,7 @@ _FIXED: dict[str, type[Any]] = {"tuple": tuple, "frozenset": frozenset}
 def _rebuildable(cls: type, bases: dict[str, type[Any]]) -> bool:
     if cls in (collections.OrderedDict, collections.defaultdict):
         return True
-    solid = (*bases.values(), collections.OrderedDict, collections.defaultdict)
+    solid: tuple[Any, ...] = (*bases.values(), collections.OrderedDict, collections.defaultdict)
     return issubclass(cls, tuple(bases.values())) and python_class(cls, solid)
 
 
@@ -242,7 +242,9 @@ class Derived(Kind):
             children = capture.items(pairs)
         else:
             children = capture.children(_BASES[base].__iter__(obj))
-        extra = obj.default_factory if isinstance(obj, collections.defaultdict) else getattr(obj, "maxlen", None)
+        extra = (
+            obj.default_factory if isinstance(obj, collections.defaultdict) else getattr(obj, "maxlen", None)
+        )
         return [capture.child(type(obj)), base, children, capture.child(extra), *attributes(obj, capture)]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
@@ -264,7 +266,8 @@ class Derived(Kind):
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         base = _BASES[node[2]]
-        return base.__new__(graft.the_class(node[1], base))
+        new: Any = base.__new__
+        return new(graft.the_class(node[1], base))
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         base = node[2]
@@ -300,7 +303,12 @@ class DerivedFixed(Kind):
 
     def capture(self, obj: Any, capture: Capture) -> Node:
         base = "tuple" if isinstance(obj, tuple) else "frozenset"
-        return [capture.child(type(obj)), base, capture.children(_FIXED[base].__iter__(obj)), *attributes(obj, capture)]
+        return [
+            capture.child(type(obj)),
+            base,
+            capture.children(_FIXED[base].__iter__(obj)),
+            *attributes(obj, capture),
+        ]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return kind_of(fresh) is self and graft.is_class(node[1], type(fresh))
@@ -317,7 +325,8 @@ class DerivedFixed(Kind):
         if fresh is not None and len(fresh) == len(values) and all(map(same, base.__iter__(fresh), values)):
             obj = fresh
         else:
-            obj = base.__new__(graft.the_class(node[1], base), values)
+            new: Any = base.__new__
+            obj = new(graft.the_class(node[1], base), values)
         set_attributes(node[4], node[5], obj, graft)
         return obj
 

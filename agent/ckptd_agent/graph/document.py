@@ -55,7 +55,9 @@ def describe(position: Position, final: Final, capture: Capture) -> Document:
 
 def user_modules(position: Position) -> list[tuple[str, dict[str, Any]]]:
     """Names and namespaces of the user's modules whose code is not being run at this moment."""
-    running = {id(place.frame.f_globals) for place in position.places if place.frame.f_code.co_name == "<module>"}
+    running = {
+        id(place.frame.f_globals) for place in position.places if place.frame.f_code.co_name == "<module>"
+    }
     found = []
     for name in ["__main__", *table.SOURCES]:
         module = sys.modules.get(name)
@@ -119,13 +121,20 @@ def unpack(data: bytes) -> Document:
     limit = len(data)
     try:
         document = msgpack.unpackb(
-            data, strict_map_key=False, max_array_len=limit, max_map_len=limit, max_str_len=limit, max_bin_len=limit
+            data,
+            strict_map_key=False,
+            max_array_len=limit,
+            max_map_len=limit,
+            max_str_len=limit,
+            max_bin_len=limit,
         )
         version = document["version"]
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
         raise RefusedError(f"the checkpoint's graph can't be read: {error}") from error
     if version != VERSION:
-        raise RefusedError(f"the checkpoint's graph has version {version}, this ckptd reads {VERSION}: update ckptd")
+        raise RefusedError(
+            f"the checkpoint's graph has version {version}, this ckptd reads {VERSION}: update ckptd"
+        )
     return document  # type: ignore[no-any-return]
 
 

@@ -49,7 +49,9 @@ class Module(Kind):
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         found = fresh if fresh is not None else sys.modules.get(node[1])
         if found is None:
-            raise graft.refuse(f"the module {node[1]} has not been imported when the program came to the checkpoint")
+            raise graft.refuse(
+                f"the module {node[1]} has not been imported when the program came to the checkpoint"
+            )
         return found
 
 
@@ -94,7 +96,9 @@ def _plain_attributes(cls: type) -> list[tuple[str, Any]]:
     return [
         (name, value)
         for name, value in cls.__dict__.items()
-        if not (name.startswith("__") and name.endswith("__")) and name != "_abc_impl" and not isinstance(value, skipped)
+        if not (name.startswith("__") and name.endswith("__"))
+        and name != "_abc_impl"
+        and not isinstance(value, skipped)
     ]
 
 
@@ -183,7 +187,11 @@ class Function(Kind):
 def _user_code(node: Node) -> types.CodeType | None:
     """The code of one of the user's functions, by module, name and line."""
     for code, source in table.CODES.values():
-        if source.name == node[1] and code.co_firstlineno == node[3] and code.co_name == node[2].split(".")[-1]:
+        if (
+            source.name == node[1]
+            and code.co_firstlineno == node[3]
+            and code.co_name == node[2].split(".")[-1]
+        ):
             return code
     return None
 
@@ -270,7 +278,9 @@ class Partial(Kind):
         return [capture.child(part) for part in (obj.func, obj.args, obj.keywords, obj.__dict__)]
 
     def match(self, node: Node, fresh: Any, graft: Graft) -> None:
-        for child, part in zip(node[1:], (fresh.func, fresh.args, fresh.keywords, fresh.__dict__), strict=True):
+        for child, part in zip(
+            node[1:], (fresh.func, fresh.args, fresh.keywords, fresh.__dict__), strict=True
+        ):
             graft.pair(child, part)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:

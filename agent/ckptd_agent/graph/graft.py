@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from ckptd.errors import RefusedError
 from ckptd_agent.graph.kind import KINDS, Child, Node, is_child_atom
 
-
 T = TypeVar("T")
 
 
@@ -144,7 +143,9 @@ class Graft:
         """The class of a saved object: one that the program has defined or imported, derived from ``base``."""
         cls = self.value(child)
         if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise RefusedError(f"the checkpoint's graph is damaged: {cls!r} is not derived from {base.__name__}")
+            raise RefusedError(
+                f"the checkpoint's graph is damaged: {cls!r} is not derived from {base.__name__}"
+            )
         return cls
 
     def restore_again(self) -> None:
@@ -157,12 +158,16 @@ class Graft:
         found = self._scratch.get(cls)
         if found is None:
             found = self._scratch[cls] = cls()
-        return found  # type: ignore[no-any-return]
+        return found
 
     def variable(self, child: Child) -> Any:
         """The value of a frame's variable. One that the program has not made again may stand as Gone there:
         most often it is left over from the iteration before, and the program assigns it anew."""
-        if not is_child_atom(child) and child[0] not in self.fresh and self.nodes[child[0]][0] in ("anchor", "reduced"):
+        if (
+            not is_child_atom(child)
+            and child[0] not in self.fresh
+            and self.nodes[child[0]][0] in ("anchor", "reduced")
+        ):
             from ckptd_agent.graph.anchors import Gone
 
             return Gone(self.nodes[child[0]][1])
@@ -195,4 +200,6 @@ def kept(old: dict[Any, Any], keys: list[Any], values: list[Any]) -> dict[Any, A
 def shared(text: str) -> str:
     """A string that looks like a name is the one that all code shares, as constants are: pickle writes an object
     that is met again as a reference, so the bytes of a file hang on which strings are one object."""
-    return sys.intern(text) if len(text) < 80 and text.isascii() and text.replace("_", "a").isalnum() else text
+    return (
+        sys.intern(text) if len(text) < 80 and text.isascii() and text.replace("_", "a").isalnum() else text
+    )

@@ -24,7 +24,8 @@ def python_class(cls: type, solid: tuple[type, ...] = ()) -> bool:
             continue
         if not each.__flags__ & _HEAP or (each.__dictoffset__ == 0 and "__slots__" not in each.__dict__):
             return False
-    return solid != () or cls.__new__ is object.__new__ or isinstance(cls.__new__, types.FunctionType)
+    new: Any = cls.__new__
+    return solid != () or new is object.__new__ or isinstance(new, types.FunctionType)
 
 
 def slot_names(cls: type) -> list[str]:
@@ -109,5 +110,3 @@ class Instance(Kind):
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         set_attributes(node[2], node[3], obj, graft)
-
-

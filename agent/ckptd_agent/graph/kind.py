@@ -85,7 +85,7 @@ def is_atom(obj: Any) -> bool:
     """Whether the object is written as it is."""
     kind = type(obj)
     if kind is int:
-        return -(1 << 63) <= obj < (1 << 63)
+        return bool(-(1 << 63) <= obj < (1 << 63))
     return kind in (type(None), bool, float, str, bytes)
 
 

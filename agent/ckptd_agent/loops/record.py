@@ -8,10 +8,10 @@ for each, so a loop's count is BIG less what ``repeat`` has left.
 
 from __future__ import annotations
 
-from _thread import get_ident
+from _thread import get_ident as get_ident
 from collections.abc import Iterable
 from itertools import compress, repeat
-from operator import length_hint
+from operator import length_hint as length_hint  # re-exported: others ask how much a counter has left
 from typing import Any
 
 BIG = 1 << 60

@@ -67,7 +67,9 @@ def _insert_prelude(tree: ast.Module) -> None:
     """Call ``_ck_main`` first of all, behind the docstring and imports from __future__."""
     place = 0
     for place, statement in enumerate(tree.body):
-        docstring = place == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        docstring = (
+            place == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        )
         future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
         if not docstring and not future:
             break

@@ -116,7 +116,9 @@ class _Walk:
             return max(kind, NAMES)  # evaluated again, on the same restored values
         return DIRTY
 
-    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, below: int) -> int:
+    def _comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, below: int
+    ) -> int:
         self.expression(node.generators[0].iter, below)
         inner: list[ast.expr] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         for number, generator in enumerate(node.generators):

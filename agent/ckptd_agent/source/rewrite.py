@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from typing import Any
 
 from ckptd_agent.source import scan, table
 from ckptd_agent.source.operands import list_calls
@@ -33,8 +34,8 @@ def rewrite(tree: ast.Module, source: table.Source, neighbours: list[ast.Module]
     loopy = scan.loopy_names(tree, neighbours)
     rewriter = _Rewriter(source, loopy)
     list_calls(tree, source, rewriter.hook_number)
-    result: ast.Module = rewriter.visit(tree)
-    return ast.fix_missing_locations(result)
+    rewriter.generic_visit(tree)
+    return ast.fix_missing_locations(tree)
 
 
 class _Scope:
@@ -65,7 +66,7 @@ class _Rewriter(ast.NodeTransformer):
             return 0
         return self.hooks.setdefault(id(statement), len(self.hooks) + 1)
 
-    def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt]:  # type: ignore[override]
+    def visit(self, node: ast.AST) -> Any:
         result = super().visit(node)
         number = self.hooks.get(id(node), 0)
         if not number or not isinstance(node, ast.stmt):
@@ -215,7 +216,9 @@ class _Rewriter(ast.NodeTransformer):
         scope.loops.pop()
         return body
 
-    def _close(self, loop: int, old: ast.For | ast.While, new: ast.For, orelse: list[ast.stmt]) -> list[ast.stmt]:
+    def _close(
+        self, loop: int, old: ast.For | ast.While, new: ast.For, orelse: list[ast.stmt]
+    ) -> list[ast.stmt]:
         ast.copy_location(new, old)
         block = ast.Try(body=[new], handlers=[], orelse=[], finalbody=[_statement(f"_ck_end({loop})", old)])
         skip = _statement(f"if _ck_on and _ck_skip({loop}): pass", old)

@@ -10,11 +10,15 @@ TRACED = {"forward", "__getitem__", "__getitems__", "__len__", "__call__", "__it
 PURE = frozenset(
     name
     for name in dir(builtins)
-    if not name.startswith("_") and name not in {"exec", "eval", "__import__", "input", "map", "filter", "next"}
+    if not name.startswith("_")
+    and name not in {"exec", "eval", "__import__", "input", "map", "filter", "next"}
 )
 """Builtins that run no function of the user's that could hold a loop."""
 PLAIN_METHODS = frozenset(
-    name for kind in (list, dict, set, str, bytes, tuple, int, float, frozenset) for name in dir(kind) if name[0] != "_"
+    name
+    for kind in (list, dict, set, str, bytes, tuple, int, float, frozenset)
+    for name in dir(kind)
+    if name[0] != "_"
 ) | {"appendleft", "popleft", "write", "writelines", "flush", "tolist", "item"}
 """Methods of builtin containers; a method of the user's with such a name is not seen as one."""
 
@@ -42,7 +46,9 @@ def may_hold_events(loop: ast.For | ast.While) -> bool:
         parts.append(loop.test)
     else:
         parts.append(loop.iter)
-    return any(isinstance(node, ast.Call) and not is_plain(node) for part in parts for node in own_nodes(part))
+    return any(
+        isinstance(node, ast.Call) and not is_plain(node) for part in parts for node in own_nodes(part)
+    )
 
 
 def own_nodes(root: ast.AST) -> list[ast.AST]:
@@ -52,7 +58,10 @@ def own_nodes(root: ast.AST) -> list[ast.AST]:
     while waiting:
         node = waiting.pop()
         found.append(node)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef) and node is not root:
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef)
+            and node is not root
+        ):
             continue
         waiting.extend(ast.iter_child_nodes(node))
     return found
@@ -78,15 +87,18 @@ def reached_from_forward(node: ast.ClassDef) -> set[str]:
     """Names of methods that ``forward`` calls on self, and what these call: torch.compile traces them."""
     methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
     reached: set[str] = set()
-    waiting = [name for name in ("forward", "__call__") if name in methods]
+    waiting: list[str] = ["forward", "__call__"]
     while waiting:
         name = waiting.pop()
-        if name in reached or name not in methods:
-            continue
-        reached.add(name)
-        for each in ast.walk(methods[name]):
-            if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "self":
-                waiting.append(each.attr)
+        if name not in reached and name in methods:
+            reached.add(name)
+            waiting.extend(
+                each.attr
+                for each in ast.walk(methods[name])
+                if isinstance(each, ast.Attribute)
+                and isinstance(each.value, ast.Name)
+                and each.value.id == "self"
+            )
     return reached
 
 

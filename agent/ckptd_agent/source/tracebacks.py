@@ -18,6 +18,10 @@ def install() -> None:
 
 
 def _without_runpy(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == "runpy" and trace.tb_next is not None:
+    while (
+        trace is not None
+        and trace.tb_frame.f_globals.get("__name__") == "runpy"
+        and trace.tb_next is not None
+    ):
         trace = trace.tb_next
     _plain(kind, error.with_traceback(trace), trace)

@@ -29,7 +29,13 @@ class Array(Kind):
         name = f"a{capture.numbers[id(obj)]}"
         order = "F" if obj.flags.f_contiguous and not obj.flags.c_contiguous else "C"
         capture.storages[name] = np.asarray(obj)
-        return [name, capture.child(type(obj)), _describe(obj.dtype), list(obj.shape), [order, obj.flags.writeable]]
+        return [
+            name,
+            capture.child(type(obj)),
+            _describe(obj.dtype),
+            list(obj.shape),
+            [order, obj.flags.writeable],
+        ]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if not isinstance(fresh, np.ndarray) or not graft.is_class(node[2], type(fresh)):
@@ -38,11 +44,13 @@ class Array(Kind):
             return node[1] == "mapped" and _is_mapped(fresh)
         if list(fresh.shape) != node[4] or not fresh.flags.writeable:
             return False
-        return fresh.dtype.hasobject if node[1] == "objects" else _describe(fresh.dtype) == node[3]
+        return bool(fresh.dtype.hasobject if node[1] == "objects" else _describe(fresh.dtype) == node[3])
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         if node[1] == "mapped":
-            raise graft.refuse("a memory-mapped array has not been opened again when the program came to the checkpoint")
+            raise graft.refuse(
+                "a memory-mapped array has not been opened again when the program came to the checkpoint"
+            )
         if node[1] == "objects":
             return np.empty(node[4], dtype=object)
         return np.empty(node[4], dtype=_undescribe(node[3]), order=node[5][0])
@@ -125,14 +133,16 @@ class RandomSource(Kind):
 
     def capture(self, obj: Any, capture: Capture) -> Node:
         bits = obj if isinstance(obj, np.random.BitGenerator) else _bits(obj)
-        legacy = capture.child(obj.get_state(legacy=False)) if isinstance(obj, np.random.RandomState) else None
+        legacy = (
+            capture.child(obj.get_state(legacy=False)) if isinstance(obj, np.random.RandomState) else None
+        )
         return [type(obj).__name__, type(bits).__name__, capture.child(bits.state), legacy]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if type(fresh).__name__ != node[1]:
             return False
         bits = fresh if isinstance(fresh, np.random.BitGenerator) else _bits(fresh)
-        return type(bits).__name__ == node[2]
+        return bool(type(bits).__name__ == node[2])
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         if node[2] not in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):

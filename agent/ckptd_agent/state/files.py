@@ -20,7 +20,7 @@ from ckptd_agent.opened import note, real_open
 def is_standard(file: Any) -> bool:
     """The file is stdin, stdout or stderr: those stay the process's own."""
     try:
-        return file.fileno() <= 2
+        return bool(file.fileno() <= 2)
     except (OSError, ValueError, io.UnsupportedOperation):
         return False
 
@@ -66,7 +66,7 @@ class File(Kind):
         return node[1] != "standard" or (not fresh.closed and is_standard(fresh))
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
-        what, path, mode, place, _ = node[1:]
+        what, path, mode = node[1:4]
         if what == "closed":
             file = real_open(os.devnull)
             file.close()

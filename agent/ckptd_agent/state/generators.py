@@ -44,7 +44,7 @@ class Generator(Kind):
         if type(fresh) is not types.GeneratorType:
             return False
         code = fresh.gi_code
-        return [code.co_filename.rpartition("/")[2], code.co_name, code.co_firstlineno] == node[1]
+        return bool([code.co_filename.rpartition("/")[2], code.co_name, code.co_firstlineno] == node[1])
 
     def match(self, node: Node, fresh: types.GeneratorType[Any, Any, Any], graft: Graft) -> None:
         if fresh.gi_frame is None:
@@ -65,14 +65,24 @@ class Generator(Kind):
             obj.close()
             return
         drawn = 0
-        while state == "suspended" and obj.gi_frame is not None and (drawn == 0 or obj.gi_frame.f_lasti != lasti):
+        while (
+            state == "suspended"
+            and obj.gi_frame is not None
+            and (drawn == 0 or obj.gi_frame.f_lasti != lasti)
+        ):
             if drawn == 0 and not _not_started(obj) and obj.gi_frame.f_lasti == lasti:
                 break
             if drawn > MOST_DRAWS or next(obj, graft) is graft:
                 break
             drawn += 1
-        if obj.gi_frame is None or (state == "suspended") == _not_started(obj) or obj.gi_frame.f_lasti != lasti:
-            raise graft.refuse(f"the generator {key[1]} can't be brought back to where it stood at the checkpoint")
+        if (
+            obj.gi_frame is None
+            or (state == "suspended") == _not_started(obj)
+            or obj.gi_frame.f_lasti != lasti
+        ):
+            raise graft.refuse(
+                f"the generator {key[1]} can't be brought back to where it stood at the checkpoint"
+            )
         self._set(node, obj, graft, own, hidden)
 
     def _set(self, node: Node, obj: Any, graft: Graft, own: list[Any], hidden: list[Any]) -> None:
@@ -100,7 +110,8 @@ def _not_started(obj: types.GeneratorType[Any, Any, Any]) -> bool:
 
 
 def _finished() -> Any:
-    empty = (each for each in ())
+    nothing: tuple[Any, ...] = ()
+    empty = (each for each in nothing)
     next(empty, None)
     return empty
 

@@ -13,15 +13,40 @@ from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
 
-SETTABLE = tuple(
+SETTABLE: tuple[type, ...] = tuple(
     type(each)
-    for each in (iter([]), iter(()), iter(""), iter(b""), iter(range(0)), iter(range(1 << 70)), reversed([]), iter(bytearray()))
+    for each in (
+        iter([]),
+        iter(()),
+        iter(""),
+        iter(b""),
+        iter(range(0)),
+        iter(range(1 << 70)),
+        reversed([]),
+        iter(bytearray()),
+    )
 )
 """Iterators over a sequence with an index that __setstate__ sets."""
 _d: dict[int, int] = {}
-VIEWS = tuple(type(iter(each)) for each in (_d.keys(), _d.values(), _d.items(), set(), collections.OrderedDict(), collections.deque()))
+_VIEWED: tuple[Any, ...] = (
+    _d.keys(),
+    _d.values(),
+    _d.items(),
+    set(),
+    collections.OrderedDict(),
+    collections.deque(),
+)
+VIEWS = tuple(type(iter(each)) for each in _VIEWED)
 """Iterators over a container that has no index: reduce gives a list of what is left."""
-STATELESS = (zip, map, filter, itertools.starmap, itertools.takewhile, itertools.filterfalse, itertools.compress)
+STATELESS = (
+    zip,
+    map,
+    filter,
+    itertools.starmap,
+    itertools.takewhile,
+    itertools.filterfalse,
+    itertools.compress,
+)
 """Iterators whose whole state is that of others below them (and, of takewhile, one flag)."""
 OTHERS = (
     enumerate, reversed, type(iter(int, 1)), itertools.count, itertools.cycle, itertools.repeat, itertools.chain,
@@ -91,7 +116,9 @@ def settle(child: Any, obj: Any, graft: Graft) -> None:
         graft.pair(child, obj)
         graft.match()
         if graft.value(child) is not obj:
-            raise graft.refuse(f"an iterator ({node[0]}) can't be brought back to where it was at the checkpoint")
+            raise graft.refuse(
+                f"an iterator ({node[0]}) can't be brought back to where it was at the checkpoint"
+            )
         graft.again(child[0])
         graft.fill()
         return
@@ -132,10 +159,11 @@ def set_in_place(obj: Any, args: list[Any], state: Any, left: int | None) -> boo
         return _draw_until_left(obj, left or 0)
     if isinstance(obj, itertools.count):
         return _advance_count(obj, args)
-    if isinstance(obj, SETTABLE) and len(args) == len(now_args) and all(map(_same_sequence, args, now_args)):
+    same_parts = len(args) == len(now_args) and all(map(_same_sequence, args, now_args))
+    if type(obj) in SETTABLE and same_parts:
         obj.__setstate__(state)
         return True
-    if isinstance(obj, itertools.cycle | itertools.chain | itertools.accumulate) and state is not None:
+    if type(obj) in (itertools.cycle, itertools.chain, itertools.accumulate) and state is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             obj.__setstate__(state)

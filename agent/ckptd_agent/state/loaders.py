@@ -81,9 +81,14 @@ def _fold(value: int, index: Any) -> int:
 
 def install() -> None:
     """Wrap the methods of torch's iterators that make them and draw indices."""
-    first_init, draw, reset, put_index = _Base.__init__, _Base._next_index, _Base._reset, _Multi._try_put_index
+    first_init, draw, reset, put_index = (
+        _Base.__init__,
+        _Base._next_index,
+        _Base._reset,
+        _Multi._try_put_index,
+    )
 
-    def __init__(self: Any, loader: Any) -> None:
+    def init(self: Any, loader: Any) -> None:
         log = logs[self] = Log(loader, _take(loader))
         if _resuming:
             log.first, log.skip, log.expected = _resuming.pop()
@@ -118,8 +123,13 @@ def install() -> None:
                 next(self._worker_queue_idx_cycle)
         put_index(self)
 
-    for owner, function in ((_Base, __init__), (_Base, _reset), (_Base, _next_index), (_Multi, _try_put_index)):
+    for owner, function in (
+        (_Base, _reset),
+        (_Base, _next_index),
+        (_Multi, _try_put_index),
+    ):
         setattr(owner, function.__name__, function)
+    _Base.__init__ = init
 
 
 def skip_indices(iterator: Any, log: Log) -> None:
@@ -133,8 +143,8 @@ def skip_indices(iterator: Any, log: Log) -> None:
             break
     if log.drawn != log.skip or log.hash != log.expected:
         raise RefusedError(
-            f"a DataLoader's sampler gives other indices than in the first run (of {log.skip} batches): it draws from a "
-            "random generator whose state can't be had, or the data changed. Give the sampler a generator of its own"
+            f"a DataLoader's sampler gives other indices than in the first run (of {log.skip} batches): it draws "
+            "from a random generator whose state can't be had, or the data changed. Give the sampler a generator of its own"
         )
 
 
@@ -161,7 +171,7 @@ class LoaderIterator(Kind):
         return [name, capture.child(log.loader), log.created, log.first, yielded, value, inner]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
-        return type(fresh).__name__ == node[1]
+        return bool(type(fresh).__name__ == node[1])
 
     def match(self, node: Node, fresh: Any, graft: Graft) -> None:
         log = logs.get(fresh)

@@ -59,7 +59,7 @@ def _tensor(data: bytes) -> torch.Tensor:
 def take() -> dict[str, Any]:
     """The state of all global generators, of plain data."""
     states: dict[str, Any] = {
-        "python": list(random.getstate()[1]) + [random.getstate()[0], random.getstate()[2]],
+        "python": [*random.getstate()[1], random.getstate()[0], random.getstate()[2]],
         "torch": torch.get_rng_state().numpy().tobytes(),
         "cuda": [],
     }
@@ -67,7 +67,7 @@ def take() -> dict[str, Any]:
     if numpy is not None and "numpy.random" in sys.modules:
         kind, keys, position, has_gauss, gauss = numpy.random.get_state()
         states["numpy"] = [kind, keys.tobytes(), int(position), int(has_gauss), float(gauss)]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states["cuda"] = [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
     return states
 
@@ -81,7 +81,9 @@ def put(states: dict[str, Any]) -> None:
         import numpy
 
         kind, keys, position, has_gauss, cached = states["numpy"]
-        numpy.random.set_state((kind, numpy.frombuffer(keys, dtype=numpy.uint32), position, has_gauss, cached))
+        numpy.random.set_state(
+            (kind, numpy.frombuffer(keys, dtype=numpy.uint32), position, has_gauss, cached)
+        )
     if states["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([_tensor(state) for state in states["cuda"]])
 

@@ -42,7 +42,9 @@ class Storage(Kind):
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         storage = fresh
         if storage is None:
-            storage = torch.empty(node[2], dtype=torch.uint8, device=node[3], pin_memory=node[4]).untyped_storage()
+            storage = torch.empty(
+                node[2], dtype=torch.uint8, device=node[3], pin_memory=node[4]
+            ).untyped_storage()
         if node[2]:
             storage.copy_(_bytes(graft.storages(node[1]), node[2]))
         return storage
@@ -152,7 +154,7 @@ class Tensor(Kind):
 
 def _same_view(obj: torch.Tensor, node: Node, graft: Graft) -> bool:
     storage = graft.value(node[2])
-    return (
+    return bool(
         obj.untyped_storage()._cdata == storage._cdata
         and list(obj.shape) == node[4]
         and list(obj.stride()) == node[5]
