@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
+from io import TextIOWrapper
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ckptd.protocol import Dump, Message, Saved, Unsaved, Welcome
@@ -66,6 +68,7 @@ class State:
         self.dropped = 0.0
         self.sent = 0.0
         self.nonsense = 0
+        self.leaving = False
         self.engine: Engine | None = None
         self.no_engine = ""
         self.dump: Dump | None = None
@@ -88,7 +91,7 @@ def start(ear: Ear, hello: Message) -> int:
     state = _state
     state.reader, state.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     state.pid = os.getpid()
-    atexit.register(flush)
+    atexit.register(_farewell)
     os.register_at_fork(after_in_child=_after_fork)
     # The thread inherits the mask: a signal for the process must interrupt the main thread, as ever.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -174,6 +177,27 @@ def flush(seconds: float = 0.2) -> None:
         if not unsent and monotonic() - state.sent > SETTLE:
             return
         sleep(0.002)
+
+
+def leave() -> None:
+    """The process ends because of a notice: however it does, it has not finished."""
+    _state.leaving = True
+
+
+def _farewell() -> None:
+    """The program has come to its end. Registered before its own exit handlers, this runs after them."""
+    state = _state
+    protocol: Any = sys.modules.get("ckptd.protocol")
+    # last_type: the interpreter has shown an exception that nobody caught.
+    if state.pid == os.getpid() and not state.leaving and not hasattr(sys, "last_type") and protocol:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if type(stream) is TextIOWrapper:  # what else is there may count its calls
+                    stream.flush()  # the interpreter is about to: finished means that nothing more comes
+            except (OSError, ValueError):  # the interpreter will say so itself
+                pass
+        send(protocol.Finished())
+    flush()
 
 
 def nonsense() -> int:

@@ -11,6 +11,7 @@ import atexit
 import os
 import sys
 import time
+from collections.abc import Callable
 from itertools import chain, compress, repeat
 from pathlib import Path
 from types import FrameType
@@ -84,10 +85,28 @@ class Engine(hooks.Replay):
 
     def skip(self, loop: int) -> bool:
         """Before a loop: is it over, is it on the path, or does it simply run?"""
+        frame = sys._getframe(2)
+        over = bool(self._guarded(self._skip, loop, frame))
+        if over and self.skipped == r.RAISED:
+            raise r.returned[0]
+        return over
+
+    def _guarded(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Whatever fails here refuses the resume: the program must not catch it and go on."""
         try:
-            return self._skip(loop, sys._getframe(2))
+            return function(*args)
         except CkptdError as error:
             self.refuse(str(error))
+        except Exception as error:
+            traceback = error.__traceback__
+            while traceback is not None and traceback.tb_next is not None:
+                traceback = traceback.tb_next
+            where = (
+                f" ({os.path.basename(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno})"
+                if traceback
+                else ""
+            )
+            self.refuse(f"the state could not be restored: {type(error).__name__}: {error}{where}")
 
     def _skip(self, loop: int, frame: FrameType) -> bool:
         depth = self.depth()
@@ -132,8 +151,6 @@ class Engine(hooks.Replay):
         r.returned[0] = value
         if self.skipped == r.EXHAUSTED:
             hooks.mark_exhausted(loop)
-        if self.skipped == r.RAISED:
-            raise value
 
     def inside(self, loop: int) -> bool:
         if self.untested == loop:
@@ -144,10 +161,7 @@ class Engine(hooks.Replay):
     def open_for(self, loop: int, iterable: Any) -> Any:
         if self.entering != loop or r.get_ident() != r.main_thread:
             return r.open_for(loop, iterable)
-        try:
-            return self._open_on_path(loop, iterable)
-        except CkptdError as error:
-            self.refuse(str(error))
+        return self._guarded(self._open_on_path, loop, iterable)
 
     def _open_on_path(self, loop: int, iterable: Any) -> Any:
         saved = self.path[len(r.stack) - 1]
@@ -182,33 +196,34 @@ class Engine(hooks.Replay):
 
     def body(self, loop: int) -> None:
         """At the top of a loop's body: restore its frame, or everything if this is the place."""
+        self._guarded(self._body, loop, sys._getframe(2))
+
+    def _body(self, loop: int, frame: FrameType) -> None:
         depth = self.depth()
-        if depth is None or depth == 0:
+        if not depth:
             self._watch_training()
-            return
-        frame = sys._getframe(2)
-        try:
-            if depth < len(self.path) or self.final[3]:
-                if self.graft is not None and r.stack[-1][r.LOOP] == loop:
-                    self.stage(frame)
-            elif self.final == [*table.LOOPS[loop].key, r.stack[-1][r.ORDINAL], False]:
-                self.finish(frame, loop)
-        except CkptdError as error:
-            self.refuse(str(error))
+        elif depth < len(self.path) or self.final[3]:
+            if r.stack[-1][r.LOOP] == loop:
+                self.stage(frame)
+        elif self.final == [*table.LOOPS[loop].key, r.stack[-1][r.ORDINAL], False]:
+            self.finish(frame, loop)
 
     def statement(self, module: str, number: int) -> None:
         """Before a statement on the path whose operands wait below a call: they read restored variables."""
+        self._guarded(self._statement, module, number, sys._getframe(2))
+
+    def _statement(self, module: str, number: int, frame: FrameType) -> None:
         depth = self.depth()
-        frame = sys._getframe(2)
-        if depth is None or self.graft is None:
+        if depth is None:
             return
         found = position.find(frame, strict=False)
         index = len(found.places) - 1
-        if index < len(self.places) - 1 and self._is_prefix(found, whole=False):
-            place = self.places[index]
-            loops = sum(len(each["loops"]) for each in self.places[: index + 1])
-            if place["statement"] == number and place["key"][0] == module and depth == loops:
-                self.stage(frame)
+        if index >= len(self.places) - 1 or not self._is_prefix(found, whole=False):
+            return
+        place = self.places[index]
+        loops = sum(len(each["loops"]) for each in self.places[: index + 1])
+        if place["statement"] == number and place["key"][0] == module and depth == loops:
+            self.stage(frame)
 
     def _watch_training(self) -> None:
         """A loop that is not on the path and trains: the replay has gone astray."""

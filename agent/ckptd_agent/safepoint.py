@@ -25,7 +25,7 @@ _every = 0
 _due_at = 0
 _reported = 0.0
 _reported_steps = 0
-_last_trouble = ""
+_trouble_said = False
 
 
 def install() -> None:
@@ -47,9 +47,10 @@ def welcome(message: Welcome) -> None:
 
 def request(dump: Dump) -> None:
     """A dump is asked for. Called on the agent thread: the main thread comes by at its next loop head."""
-    global _pending, _since
+    global _pending, _since, _trouble_said
     if _pending is not None and _pending.leave and not dump.leave:
         return
+    _trouble_said = False
     _since = time.monotonic()
     _pending = dump
     hooks.at_safe_point = _consider
@@ -76,22 +77,19 @@ def _on_step(steps: int) -> None:
         link.send(Progress(steps, None, pace))
 
 
-def _on_outside() -> None:
+def _on_outside(where: str) -> None:
     from ckptd_agent import link
 
     events.outside = None
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and "torch" in frame.f_code.co_filename.split("/"):
+    while frame is not None and {"torch", "ckptd_agent"} & {*frame.f_code.co_filename.split("/")}:
         frame = frame.f_back
-    where = f" ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else ""
-    link.send(
-        Said(f"the program trains in a loop that ckptd does not see{where}: it can't be checkpointed there")
-    )
+    place = f" ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else ""
+    link.send(Said(f"the program trains {where}{place}: it can't be checkpointed there"))
 
 
 def _consider(loop: int, at_end: bool) -> None:
     """The main thread is at a possible safe point."""
-    global _last_trouble
     dump = _pending
     if dump is None or replaying():
         return
@@ -105,10 +103,19 @@ def _consider(loop: int, at_end: bool) -> None:
         return
     found = position.find(frame)
     if found.trouble:
-        if found.trouble != _last_trouble:
-            _last_trouble = found.trouble
+        _say_trouble(found.trouble)
         return
     _serve(dump, loop, at_end, found)
+
+
+def _say_trouble(why: str) -> None:
+    """Say once a request why this loop's head was not taken: it may be the only kind there is."""
+    global _trouble_said
+    from ckptd_agent import link
+
+    if not _trouble_said:
+        _trouble_said = True
+        link.send(Said(f"no checkpoint at this place: {why}; waiting for another"))
 
 
 def _is_preferred(at_end: bool) -> bool:

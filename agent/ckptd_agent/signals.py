@@ -70,6 +70,7 @@ def leave(signum: int | None = None) -> None:
         if handler is signal.SIG_IGN and asked:
             return
         _end(number)
+    link.leave()
     _call(handler, number, _program_frame())
 
 

@@ -94,7 +94,7 @@ class DerivedAtom(Kind):
         obj = type(value).__new__(cls, value)
         values = graft.values(node[3])
         if values:
-            own: dict[str, Any] = obj.__dict__
+            own: Any = obj.__dict__
             own.update(zip(values[::2], values[1::2], strict=True))
         return obj
 
@@ -191,7 +191,7 @@ class Reduced(Kind):
         if not node[3] or isinstance(obj, Gone):
             return
         args, state = graft.values(node[4]), graft.value(node[5])
-        graft.fill()
+        graft.fill(KEYED)
         if state is not None and hasattr(obj, "__setstate__"):
             obj.__setstate__(state)
             return

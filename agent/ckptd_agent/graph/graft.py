@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ckptd.errors import RefusedError
-from ckptd_agent.graph.kind import KINDS, Child, Node, is_child_atom
+from ckptd_agent.graph.kind import GENERATORS, KINDS, Child, Node, is_child_atom
 
 T = TypeVar("T")
 
@@ -119,9 +119,9 @@ class Graft:
         self._order += 1
         heapq.heappush(self._fill, (KINDS[self.nodes[number][0]].turn, self._order, number))
 
-    def fill(self) -> None:
-        """Fill all objects that ``value`` has handed out, and what they lead to."""
-        while self._fill:
+    def fill(self, last: int = GENERATORS) -> None:
+        """Fill all objects that ``value`` has handed out, and what they lead to, up to those of turn ``last``."""
+        while self._fill and self._fill[0][0] <= last:
             entry = heapq.heappop(self._fill)
             number = entry[2]
             node = self.nodes[number]

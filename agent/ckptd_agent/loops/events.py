@@ -21,8 +21,8 @@ optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
 """Those that have made a step."""
 listener: Listener | None = None
 """Called after each counted iteration with the number of steps."""
-outside: Callable[[], None] | None = None
-"""Called once at an event outside of any instrumented loop."""
+outside: Callable[[str], None] | None = None
+"""Called at an event outside of any instrumented loop, with where that is."""
 _last: list[tuple[int, int]] = [(0, -1), (0, -1)]
 _base = 0
 
@@ -78,6 +78,8 @@ def _watch(function: Callable[..., Any]) -> Callable[..., Any]:
 def _see(kind: int) -> None:
     """Mark the loops in whose current iteration this happens."""
     if get_ident() != r.main_thread:
+        if outside is not None:
+            outside("in a thread of its own")
         return
     innermost = None
     for record in r.stack:
@@ -91,7 +93,7 @@ def _see(kind: int) -> None:
         if record[r.EVENTS] & r.BACKWARD:
             innermost = record
     if len(r.stack) == 1 and outside is not None:
-        outside()
+        outside("in a loop that ckptd does not see")
     if innermost is not None:
         _count(kind, innermost)
 

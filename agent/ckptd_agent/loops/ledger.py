@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -51,17 +52,21 @@ def small_variables(frame: FrameType) -> dict[str, Any]:
     return {name: small_copy(v) for name, v in variables if not name.startswith("__") and is_small(v)}
 
 
-def is_small(value: object, depth: int = 3) -> bool:
+def is_small(value: Any, depth: int = 3) -> bool:
     """Cheap to keep: an atom, a small tensor or array, or a small container of such."""
     if value is None or isinstance(value, bool | int | float | complex):
         return True
     if isinstance(value, str | bytes):
         return len(value) <= SMALL
     if type(value) in (list, tuple, set):
-        return bool(depth) and len(value) <= 64 and all(is_small(item, depth - 1) for item in value)  # type: ignore
+        return bool(depth) and _are_small(value, depth)
     if type(value) is dict:
-        return bool(depth) and len(value) <= 64 and all(is_small(item, depth - 1) for item in value.values())
+        return bool(depth) and _are_small(value.values(), depth)
     return _is_array(value) and _elements(value) <= SMALL
+
+
+def _are_small(values: Collection[Any], depth: int) -> bool:
+    return len(values) <= 64 and all(is_small(item, depth - 1) for item in values)
 
 
 def small_copy(value: Any) -> Any:

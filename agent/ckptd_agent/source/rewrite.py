@@ -114,7 +114,7 @@ class _Rewriter(ast.NodeTransformer):
         loop = self._open(node)
         if not loop:
             return self._plain(node)
-        node.iter = self.visit(node.iter)  # type: ignore[assignment]
+        node.iter = self.visit(node.iter)
         orelse = self._block(node.orelse)
         body = self._body(loop, node.body)
         new = ast.For(
@@ -144,7 +144,7 @@ class _Rewriter(ast.NodeTransformer):
             assert isinstance(check.test.operand, ast.BoolOp)
             for each in [check, *check.body]:
                 _placed(each, node.test)
-            check.test.operand.values[-1] = test  # type: ignore[call-overload]
+            check.test.operand.values[-1] = test
             head.append(check)
         new = ast.For(
             target=_expression("_ck_x[0]", node.test, ast.Store()),
@@ -206,7 +206,7 @@ class _Rewriter(ast.NodeTransformer):
         result: list[ast.stmt] = []
         for statement in statements:
             new = self.visit(statement)
-            result.extend(new if isinstance(new, list) else [new])  # type: ignore[list-item]
+            result.extend(new if isinstance(new, list) else [new])
         return result
 
     def _body(self, loop: int, statements: list[ast.stmt]) -> list[ast.stmt]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
-from ckptd_agent.graph.kind import GENERATORS, Kind, Node, register
+from ckptd_agent.graph.kind import GENERATORS, KEYED, Kind, Node, register
 
 
 class Array(Kind):
@@ -155,12 +155,12 @@ class RandomSource(Kind):
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         if node[4] is not None:
             state = graft.value(node[4])
-            graft.fill()
+            graft.fill(KEYED)
             obj.set_state(state)
             return
         bits = obj if isinstance(obj, np.random.BitGenerator) else _bits(obj)
         state = graft.value(node[3])
-        graft.fill()
+        graft.fill(KEYED)
         bits.state = state
 
 

@@ -99,7 +99,7 @@ class Generator(Kind):
             settle(child, each, graft)
         graft.match()
         values = graft.values(own)
-        graft.fill()
+        graft.fill(ITERATORS)
         frames.write(obj.gi_frame, dict(zip(values[::2], values[1::2], strict=True)))
 
 

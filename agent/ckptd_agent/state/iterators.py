@@ -11,7 +11,7 @@ from typing import Any
 from ckptd_agent.graph.anchors import alike
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
-from ckptd_agent.graph.kind import Kind, Node, register
+from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
 
 SETTABLE: tuple[type, ...] = tuple(
     type(each)
@@ -98,7 +98,7 @@ class Iterator(Kind):
         if maker is None:
             raise graft.refuse(f"the checkpoint's graph is damaged: nothing makes an iterator {node[2]!r}")
         args, state = graft.values(node[3]), graft.value(node[4])
-        graft.fill()
+        graft.fill(ITERATORS)
         if fresh is not None and not isinstance(fresh, VIEWS):
             _, now_args, *now_state = reduce_iterator(fresh)
             if alike((tuple(args), state), (tuple(now_args), now_state[0] if now_state else None)):
@@ -120,7 +120,7 @@ def settle(child: Any, obj: Any, graft: Graft) -> None:
                 f"an iterator ({node[0]}) can't be brought back to where it was at the checkpoint"
             )
         graft.again(child[0])
-        graft.fill()
+        graft.fill(ITERATORS)
         return
     _, now_args, *_ = reduce_iterator(obj)
     if isinstance(obj, enumerate):
@@ -134,7 +134,7 @@ def settle(child: Any, obj: Any, graft: Graft) -> None:
             graft.pair(each, part)
             graft.match()
             args.append(graft.value(each))
-    graft.fill()
+    graft.fill(ITERATORS)
     if not set_in_place(obj, args, graft.value(node[4]), node[5]):
         raise graft.refuse(f"an iterator ({node[1]}) can't be brought back to where it was at the checkpoint")
 

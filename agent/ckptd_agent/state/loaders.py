@@ -144,7 +144,8 @@ def skip_indices(iterator: Any, log: Log) -> None:
     if log.drawn != log.skip or log.hash != log.expected:
         raise RefusedError(
             f"a DataLoader's sampler gives other indices than in the first run (of {log.skip} batches): it draws "
-            "from a random generator whose state can't be had, or the data changed. Give the sampler a generator of its own"
+            "from a random generator whose state can't be had, or the data changed. "
+            "Give the sampler a generator of its own"
         )
 
 
@@ -186,7 +187,7 @@ class LoaderIterator(Kind):
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         loader = graft.value(node[2])
-        graft.fill()
+        graft.fill(ITERATORS)
         if hasattr(obj, "_worker_queue_idx_cycle"):
             obj._shutdown_workers()
         _put(loader, node[3])
@@ -210,7 +211,7 @@ class LoaderIterator(Kind):
             graft.match()
         fetcher.dataset_iter = graft.value(node[7][0])
         fetcher.ended = node[7][1]
-        graft.fill()
+        graft.fill(ITERATORS)
 
 
 register(LoaderIterator)
