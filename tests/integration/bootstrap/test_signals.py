@@ -10,7 +10,7 @@ import pytest
 from integration.bootstrap.job import Place
 from integration.bootstrap.router import Router
 
-from ckptd.protocol import Dump, Dumped, Notice, Said, Saved
+from ckptd.protocol import Dump, Dumped, Notice, Said, Saved, Undumped
 
 LOOP = "from ckptd_agent import safepoint\nsafepoint.meet()\nprint('up', flush=True)\nsafepoint.loop()\n"
 
@@ -152,3 +152,31 @@ def test_during_a_replay_a_notice_ends_the_process_at_once(place: Place, router:
     router.expect(Notice)
     assert process.communicate(timeout=20) == (b"", b"")
     assert process.returncode == -signal.SIGTERM
+
+
+def test_without_an_engine_each_request_is_declined_and_training_goes_on(
+    place: Place, router: Router
+) -> None:
+    """And a signal is one notice, however fast it came to nothing."""
+    process = _up(place, router, "import torch\n" + LOOP, TEST_NO_ENGINE="1")
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+        router.expect(Notice)
+        router.send(Dump("d1", "signal", time.monotonic() + 20, True))
+        assert router.expect(Undumped).why == "the agent could not be started: RuntimeError: torch is too old"
+        assert router.hear(0.3) is None
+    assert process.poll() is None
+
+
+def test_a_forked_child_does_not_take_its_parent_s_dump(place: Place, router: Router) -> None:
+    text = """
+import os, torch
+from ckptd_agent import safepoint
+from ckptd_agent.loops import hooks
+hooks.at_safe_point, hooks.ON = print, True
+child = os.fork()
+if not child:
+    os._exit(int(hooks.ON or hooks.at_safe_point is not None))
+print(os.waitpid(child, 0)[1], hooks.ON, hooks.at_safe_point is print)
+"""
+    assert place.run([place.write("x.py", text)], place.under(router.endpoint)) == (0, b"0 True True\n", b"")

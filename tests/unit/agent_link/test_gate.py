@@ -43,7 +43,8 @@ def test_command(words: str, expected: Command) -> None:
     [
         "-c from__multiprocessing.spawn__import__spawn_main;spawn_main() --multiprocessing-fork",
         "-c from__multiprocessing.resource_tracker__import__main;main(4)",
-        "-m pip install x", "-m pip.__main__", "-m venv v", "-m ipykernel_launcher -f x", "-m torch.distributed.run x.py",
+        "-m pip install x", "-m pip.__main__", "-m venv v", "-m ipykernel_launcher -f x",
+        "-m torch.distributed.run x.py",
         "-m torch._inductor.compile_worker", "/v/bin/pip install x", "/v/bin/torchrun train.py", "/v/bin/ipython x.py",
         "/v/lib/torch/_inductor/compile_worker/__main__.py --kind=fork", "-", "",
     ],

@@ -35,7 +35,11 @@ def test_of_what_there_is_no_room_for_progress_is_dropped_and_then_the_oldest(st
 
 
 def test_many_threads_may_send(state: link.State) -> None:
-    threads = [threading.Thread(target=lambda: [link.send(Said("x")) for _ in range(2000)]) for _ in range(4)]
+    def work() -> None:
+        for _ in range(2000):
+            link.send(Said("x"))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
