@@ -114,6 +114,11 @@ class Refused(Message):
 
 
 @dataclass(frozen=True)
+class Finished(Message):
+    """The program has come to its end by itself; what is left is the interpreter's own tidying up."""
+
+
+@dataclass(frozen=True)
 class Said(Message):
     """Something that the user should read once."""
 
@@ -164,9 +169,7 @@ class Unsaved(Message):
 
 def pack(message: Message) -> bytes:
     """Encode a message for the wire."""
-    data: bytes = msgpack.packb(
-        [VERSION, type(message).__name__.lower(), asdict(message)], use_bin_type=True
-    )
+    data: bytes = msgpack.packb([VERSION, type(message).__name__.lower(), asdict(message)], use_bin_type=True)
     if len(data) > MAX_BYTES:
         raise ProtocolError(f"a message of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
     return data
@@ -215,5 +218,3 @@ def _fits(value: object, annotation: str) -> bool:
     if annotation == "list[str]":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     return isinstance(value, kinds[annotation])
-
-

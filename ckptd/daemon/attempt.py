@@ -54,6 +54,8 @@ class Attempt:
     owed: bool = False
     """A periodic dump is due, but couldn't be asked for yet."""
     killed: bool = False
+    finished: bool = False
+    """The program has come to its end, and said so."""
     status: int | None = None
     """How the main process ended."""
     _count: int = 0
@@ -96,7 +98,7 @@ class Attempt:
     def may_ask_periodic(self) -> bool:
         """Whether a periodic dump can be asked for now: one at a time, and none while it replays."""
         free = not self.requests and not self.writing and self.leave is None and self.status is None
-        return self.peer is not None and not self.resuming and free
+        return self.peer is not None and not self.resuming and not self.finished and free
 
     def ending(self, *, stopping: bool, passed_on: bool, has_checkpoint: bool, progressed: bool) -> Ending:
         """What the relaunch policy looks at, once the process is gone."""
@@ -111,6 +113,7 @@ class Attempt:
             passed_on=passed_on,
             saved=self.saved,
             killed=self.killed,
+            finished=self.finished,
             has_checkpoint=has_checkpoint,
             progressed=progressed,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from ckptd import protocol, states
 from ckptd.daemon.attempt import PERIODIC_SECONDS, Attempt, Request
 from ckptd.daemon.context import Context
-from ckptd.daemon.resume import Base
+from ckptd.daemon.resume import Base, refusal
 from ckptd.daemon.writer import Committed, Done, Saving
 from ckptd.settings import signal_name
 from ckptd.store.quantity import bytes_text
@@ -55,6 +55,8 @@ class Conversation:
             self._resumed(attempt, message)
         elif isinstance(message, protocol.Refused):
             self._refused(attempt, message)
+        elif isinstance(message, protocol.Finished):
+            attempt.finished = True
         elif isinstance(message, protocol.Said):
             self._job.voice.say(message.text)
 
@@ -92,6 +94,8 @@ class Conversation:
             self._job.ledger.write(step=message.step, loss=message.loss)
 
     def _notice(self, attempt: Attempt, message: protocol.Notice) -> None:
+        if attempt.finished:
+            return  # too late: there is nothing left to save
         attempt.notice = message.signal
         self._job.voice.detail(f"{signal_name(message.signal)} reached the training process")
         if attempt.status is not None or attempt.peer is None:
@@ -109,7 +113,7 @@ class Conversation:
         self._plan_periodic()
 
     def _refused(self, attempt: Attempt, message: protocol.Refused) -> None:
-        attempt.refused = message.why
+        attempt.refused = refusal(message.why, attempt.base)
         self._job.loop.after("deadline", REFUSED_SECONDS, lambda: self._end_now(attempt))
 
     # ---- dumps ----------------------------------------------------------------------------------

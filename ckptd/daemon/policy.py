@@ -40,6 +40,8 @@ class Ending:
     """A checkpoint was committed for that notice or stop."""
     killed: bool = False
     """The deadline passed, and ckptd ended the process."""
+    finished: bool = False
+    """The program came to its end by itself, and not because of a notice; the interpreter was tidying up."""
     has_checkpoint: bool = False
     """There is a checkpoint of this run to go on from."""
     progressed: bool = False
@@ -84,6 +86,9 @@ def decide(end: Ending, *, restarts: int, max_restarts: int, base_delay: float) 
     """Decide on an attempt that has ended; ``restarts`` is how many there were without progress."""
     if end.refused:
         return Decision(relaunch=False, status=RefusedError.status, state=REFUSED, why=end.refused)
+    if end.finished and end.status <= 0:
+        # A signal that came behind the program's last line is its end, as without ckptd, and no crash.
+        return Decision(relaunch=False, status=shell_status(end.status), state=FINISHED)
     if end.stopping:
         return _after_stop(end)
     if end.noticed and (end.saved or end.resuming):

@@ -13,6 +13,7 @@ from ckptd.store import reader
 from ckptd.store.job import JobRecord
 from ckptd.store.layout import JobFolder
 from ckptd.store.manifest import Manifest
+from ckptd.store.reader import Listed
 
 _BLOCK = 1 << 20
 
@@ -26,6 +27,8 @@ class Base:
     manifest: Manifest | None = None
     notes: list[str] = field(default_factory=list)
     """What the user must read: damaged checkpoints, changed sources."""
+    older: Listed | None = None
+    """The checkpoint before it, as its manifest has it."""
 
     @property
     def step(self) -> int:
@@ -56,7 +59,22 @@ def find_base(folder: JobFolder, allow_changed: bool) -> Base:
                 "start over with --fresh, or resume all the same with --allow-changed"
             )
         notes.append(f"{what} changed since the checkpoint at step {found.manifest.step}, as allowed")
-    return Base(found.path, found.manifest, notes)
+    before: Listed | None = None
+    for listed in reader.list_checkpoints(folder):
+        if listed.path == found.path:
+            break
+        before = listed if listed.manifest is not None else before
+    return Base(found.path, found.manifest, notes, before)
+
+
+def refusal(why: str, base: Base) -> str:
+    """The agent's reason not to resume from ``base``, with what the user can do about it."""
+    if "--fresh" in why:
+        return why
+    what = f"step {base.step} can't be resumed, nothing was changed: {why}; start over with --fresh"
+    if base.older is not None and base.path is not None:
+        what += f", or go on from step {base.older.step}: move {base.path} out of its folder"
+    return what
 
 
 def changed_sources(manifest: Manifest) -> list[str]:
