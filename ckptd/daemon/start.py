@@ -27,6 +27,7 @@ from ckptd.settings import Settings
 from ckptd.store import layout
 from ckptd.store.job import JobRecord
 from ckptd.store.lock import JobLock
+from ckptd.store.writer import sweep
 
 CLOSING_SECONDS = 30.0
 """How long the end of ckptd waits for a disk to take what is already decided."""
@@ -47,6 +48,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path) -> int:
     folder = opened.job(identity.id)
     with ExitStack() as stack:
         stack.enter_context(JobLock(folder))
+        sweep(folder)
         record = _record(folder, identity, list(argv), cwd, settings)
         key = place_key(identity.id, opened.path)
         place = Place(key)
