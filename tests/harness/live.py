@@ -43,6 +43,7 @@ class LiveRun:
         store: Path,
         options: Sequence[str] = (),
         env: dict[str, str] | None = None,
+        stdin: bytes = b"",
         deadline: float = 120.0,
     ) -> None:
         """Start it. ``deadline``: seconds from now by which all must be over."""
@@ -55,6 +56,7 @@ class LiveRun:
         self._out = bytearray()
         self._err = bytearray()
         cwd.mkdir(parents=True, exist_ok=True)
+        given = _readable(stdin)
         self._ckptd = psutil.Popen(
             [
                 *(sys.executable, "-m", "ckptd", "run", "--store", str(store), *options),
@@ -62,11 +64,12 @@ class LiveRun:
             ],
             cwd=cwd,
             env=environment(env),
-            stdin=subprocess.DEVNULL,
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # so that a Ctrl-C at the tests' terminal is the tests' alone
         )
+        os.close(given)
         self._readers = [
             threading.Thread(target=self._read, args=pair, daemon=True)
             for pair in ((self._ckptd.stdout, self._out), (self._ckptd.stderr, self._err))
@@ -205,6 +208,14 @@ class LiveRun:
             return []
 
 
+def _readable(data: bytes) -> int:
+    """A pipe that ``data`` can be read from, then the end."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        file.write(data)  # less than a pipe holds
+    return reader
+
+
 def run_ckptd(
     script_args: Sequence[str | Path],
     cwd: Path,
@@ -213,6 +224,7 @@ def run_ckptd(
     actions: Sequence[Action] = (),
     options: Sequence[str] = (),
     env: dict[str, str] | None = None,
+    stdin: bytes = b"",
     deadline: float = 120.0,
 ) -> Outcome:
     """Run a script under ckptd, do each action when its moment comes, and wait for the end.
@@ -220,7 +232,9 @@ def run_ckptd(
     ``options`` go to ``ckptd run``, ``env`` is added to the environment, ``deadline`` is for all of
     it, in seconds. Nothing of it runs any more when this returns or raises.
     """
-    with LiveRun(script_args, cwd, store=store, options=options, env=env, deadline=deadline) as run:
+    with LiveRun(
+        script_args, cwd, store=store, options=options, env=env, stdin=stdin, deadline=deadline
+    ) as run:
         for action in actions:
             run.act(action)
         return run.wait()
