@@ -60,12 +60,12 @@ def guard_torch() -> None:
     _replace(torch, "save", _do_nothing)
 
 
-def end() -> None:
-    """The program is on its own again; what it prints is seen."""
+def end(*, in_child: bool = False) -> None:
+    """The program is on its own again; what it prints is seen. A forked child leaves the folders alone."""
     for owner, name, value in reversed(_saved):
         setattr(owner, name, value)
     _saved.clear()
-    for folder in reversed(_made_folders):
+    for folder in [] if in_child else reversed(_made_folders):
         try:
             os.rmdir(folder)
         except OSError:  # it is in use by what was restored

@@ -64,6 +64,12 @@ class Engine(hooks.Replay):
         self.excepthook: Any = None
         self.guarded = False
 
+    def in_child(self) -> None:
+        """A child was forked in mid-replay: it may live on behind it, so it must be heard and write its files."""
+        atexit.unregister(self.at_exit)
+        sys.excepthook = self.excepthook
+        guards.end(in_child=True)
+
     # ---- where we are -----------------------------------------------------------------------------
 
     def depth(self) -> int | None:
@@ -330,6 +336,8 @@ class Engine(hooks.Replay):
         events.set_steps(facts["step"])
         rng.put(self.saved["rng"])
         link.send(Resumed(facts["step"], time.monotonic() - _started))
+        # Nothing of the program's may be kept alive: a file that is never closed is flushed when it is let go.
+        self.graft = self.saved = self.opened = None
 
     # ---- the ends that must not be ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ request or a replay sets it, and then every loop body begins with a call of ``bo
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 from _thread import get_ident
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Replay:
     def open_for(self, loop: int, iterable: Any) -> Any: ...
     def open_while(self, loop: int) -> Any: ...
     def statement(self, module: str, number: int) -> None: ...
+    def in_child(self) -> None: ...
 
 
 replay: Replay | None = None
@@ -66,6 +68,18 @@ def install() -> None:
     }
     for name, value in names.items():
         setattr(builtins, name, value)
+    os.register_at_fork(after_in_child=_as_plain_child)
+
+
+def _as_plain_child() -> None:
+    """A forked child (a DataLoader worker) is as plain: for it, no thread is the one that is followed."""
+    global at_safe_point
+    r.main_thread = -1
+    at_safe_point = None
+    if replay is not None:
+        replay.in_child()
+        end_replay()
+    switch(False)
 
 
 def switch(on: bool) -> None:

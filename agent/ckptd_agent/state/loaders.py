@@ -7,6 +7,7 @@ the sampler, loads nothing, and refuses to go on if the hash differs.
 
 from __future__ import annotations
 
+import multiprocessing
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from torch.utils.data import dataloader as torch_loader
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
-from ckptd_agent.state import rng
+from ckptd_agent.state import rng, workers
 
 _Base: Any = torch_loader._BaseDataLoaderIter
 _Single: Any = torch_loader._SingleProcessDataLoaderIter
@@ -44,10 +45,49 @@ class Log:
     """A resume: so many batches of indices are to be drawn and thrown away before the first is used."""
     expected: int = 0
     """The hash that must come out of that."""
+    ring: workers.Ring | None = None
+    """Where the workers note their random state; None where they are not forked, or there are none."""
+
+    def batches(self, worker: int, yielded: int) -> int:
+        """How many of the first ``yielded`` batches (those drawn after a skip) the worker made."""
+        assert self.ring is not None
+        return sum(1 for number in range(self.skipped, yielded) if number % self.ring.workers == worker)
+
+    skipped: int = 0
+    """Batches that a resume skipped: no worker of this process made them."""
 
 
 logs: weakref.WeakKeyDictionary[Any, Log] = weakref.WeakKeyDictionary()
 _resuming: list[tuple[dict[str, Any] | None, int, int]] = []
+_worker_states: list[list[dict[str, Any]] | None] = []
+
+
+def _is_followed(loader: Any) -> bool:
+    """The workers inherit this code (they are forked), and fetch by index."""
+    context = loader.multiprocessing_context
+    method = context.get_start_method() if context is not None else multiprocessing.get_start_method()
+    return bool(method == "fork" and loader._dataset_kind != _ITERABLE)
+
+
+def _states_of_workers(obj: Any, log: Log, yielded: int, capture: Capture) -> list[dict[str, Any]] | None:
+    """Each worker's random state as of the last of its batches that was yielded."""
+    if obj._dataset_kind == _ITERABLE:
+        return None  # a resume lets the workers read all that was read before
+    if log.ring is None:
+        capture.trouble(
+            "DataLoader workers that are not started by fork can't be followed (use num_workers=0 or fork)"
+        )
+        return None
+    states = []
+    for worker in range(log.ring.workers):
+        found = log.ring.read(worker, log.ring.before[worker] + log.batches(worker, yielded))
+        if found is None:
+            capture.trouble("the random state of a DataLoader worker can't be had")
+            return None
+        if found[1]:
+            capture.trouble("the dataset's own values change in DataLoader workers, where they can't be had")
+        states.append(found[0])
+    return states
 
 
 def own_generators(loader: Any) -> list[torch.Generator]:
@@ -81,6 +121,7 @@ def _fold(value: int, index: Any) -> int:
 
 def install() -> None:
     """Wrap the methods of torch's iterators that make them and draw indices."""
+    first_multi_init = _Multi.__init__
     first_init, draw, reset, put_index = (
         _Base.__init__,
         _Base._next_index,
@@ -92,11 +133,26 @@ def install() -> None:
         log = logs[self] = Log(loader, _take(loader))
         if _resuming:
             log.first, log.skip, log.expected = _resuming.pop()
+            log.skipped = log.skip
         first_init(self, loader)
+
+    def multi_init(self: Any, loader: Any) -> None:
+        states = _worker_states.pop() if _worker_states else None
+        if _is_followed(loader):
+            workers.making = workers.Ring(loader.num_workers, loader.prefetch_factor + 4, states)
+        try:
+            first_multi_init(self, loader)
+            logs[self].ring = workers.making
+        finally:
+            workers.making = None
 
     def _reset(self: Any, loader: Any, first_iter: bool = False) -> None:
         if not first_iter:
-            logs[self] = Log(loader, _take(loader))
+            log = Log(loader, _take(loader), ring=logs[self].ring)
+            if log.ring is not None:
+                done = [logs[self].batches(each, logs[self].drawn) for each in range(log.ring.workers)]
+                log.ring.before = [old + new for old, new in zip(log.ring.before, done, strict=True)]
+            logs[self] = log
         reset(self, loader, first_iter)
 
     def _next_index(self: Any) -> Any:
@@ -130,6 +186,8 @@ def install() -> None:
     ):
         setattr(owner, function.__name__, function)
     _Base.__init__ = init
+    _Multi.__init__ = multi_init
+    workers.install()
 
 
 def skip_indices(iterator: Any, log: Log) -> None:
@@ -158,7 +216,7 @@ class LoaderIterator(Kind):
         log = logs.get(obj)
         if log is None:
             capture.trouble("a DataLoader was iterated before ckptd could watch it")
-            return [type(obj).__name__, None, {}, None, 0, 0, None]
+            return [type(obj).__name__, None, {}, None, 0, 0, None, None]
         yielded = obj._num_yielded
         while len(log.ahead) > log.drawn - yielded + 1:
             log.ahead.popleft()
@@ -169,7 +227,8 @@ class LoaderIterator(Kind):
         if obj._dataset_kind == _ITERABLE and isinstance(obj, _Single):
             inner = [capture.child(obj._dataset_fetcher.dataset_iter), obj._dataset_fetcher.ended]
         name = type(obj).__name__
-        return [name, capture.child(log.loader), log.created, log.first, yielded, value, inner]
+        states = _states_of_workers(obj, log, yielded, capture) if isinstance(obj, _Multi) else None
+        return [name, capture.child(log.loader), log.created, log.first, yielded, value, inner, states]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return bool(type(fresh).__name__ == node[1])
@@ -191,10 +250,16 @@ class LoaderIterator(Kind):
         if hasattr(obj, "_worker_queue_idx_cycle"):
             obj._shutdown_workers()
         _put(loader, node[3])
-        _resuming.append((node[4], node[5], node[6]))
+        streamed = loader._dataset_kind == _ITERABLE and isinstance(obj, _Multi)
+        _resuming.append((node[4], 0 if streamed else node[5], node[6]))
+        if isinstance(obj, _Multi):
+            _worker_states.append(node[8])
         type(obj).__init__(obj, loader)
         log = logs[obj]
-        if log.skip and log.drawn == 0:
+        if streamed:
+            for _ in range(node[5]):
+                obj._next_data()
+        elif log.skip and log.drawn == 0:
             skip_indices(obj, log)
         log.skip = 0
         obj._num_yielded = node[5]
