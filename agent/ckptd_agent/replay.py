@@ -149,12 +149,10 @@ class Engine(hooks.Replay):
         variables = dict(zip(values[::2], values[1::2], strict=True))
         frames.write(frame, {**frames.read(frame), **variables})
         self.skipped = entry["how"]
-        if self.skipped == r.RAISED:
-            value = value[0](*value[1])
         if parent[r.LEDGER] is None:
             parent[r.LEDGER] = {}
         parent[r.LEDGER][loop, ordinal] = Ended(self.skipped, value, variables)
-        r.returned[0] = value
+        r.returned[0] = value[0](*value[1]) if self.skipped == r.RAISED else value
         if self.skipped == r.EXHAUSTED:
             hooks.mark_exhausted(loop)
 
@@ -283,7 +281,10 @@ class Engine(hooks.Replay):
         for record, loop in zip(r.stack[1:], self.path, strict=False):
             if record[r.HOLDER] is not None:
                 graft.pair(loop["items"], record[r.HOLDER][1])
+        for child, stream in zip(self.saved["streams"], (sys.stdout, sys.stderr), strict=True):
+            graft.pair(child, stream)
         graft.match()
+        sys.stdout, sys.stderr = graft.values(self.saved["streams"])
         restored = [(place.frame, _variables(saved["variables"], graft)) for place, saved in pairs]
         modules = [
             (sys.modules[name].__dict__, _variables(items, graft))
@@ -313,8 +314,7 @@ class Engine(hooks.Replay):
             raise RefusedError(f"the program stands elsewhere in {_where(frame)} than in the first run")
         self.graft = graft = self.new_graft()
         files = self.saved["files"]
-        for child, file in zip(files, opened.living(), strict=False):
-            graft.pair_late(child, file)
+        self._pair_files(files, opened.noted())
         self._graft_frames(found)
         for child in files:
             if child[0] not in graft.made and child[0] not in graft.fresh:
@@ -332,12 +332,25 @@ class Engine(hooks.Replay):
         guards.end()
         for action in graft.later:
             action()
+        opened.forget()
         hooks.end_replay()
         events.set_steps(facts["step"])
         rng.put(self.saved["rng"])
         link.send(Resumed(facts["step"], time.monotonic() - _started))
         # Nothing of the program's may be kept alive: a file that is never closed is flushed when it is let go.
-        self.graft = self.saved = self.opened = None
+        self.graft = self.opened = None
+        self.saved = {}
+
+    def _pair_files(self, files: list[Any], fresh: list[Any]) -> None:
+        """Files that only a library holds: by path, then by the order in which they were opened."""
+        for child in files:
+            path = self.saved["nodes"][child[0]][2]
+            for file in fresh:
+                if os.path.abspath(os.fsdecode(file.name)) == path:
+                    self.graft.pair_late(child, file)
+        for child in files:
+            for file in fresh:
+                self.graft.pair_late(child, file)
 
     # ---- the ends that must not be ----------------------------------------------------------------
 

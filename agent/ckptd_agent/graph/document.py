@@ -47,6 +47,7 @@ def describe(position: Position, final: Final, capture: Capture) -> Document:
         "version": VERSION,
         "places": places,
         "modules": {name: capture.items(space.items()) for name, space in user_modules(position)},
+        "streams": capture.children([sys.stdout, sys.stderr]),
         "ledgers": [_describe_ledger(record, capture) for record in r.stack],
         "final": [*table.LOOPS[final.loop].key, final.ordinal, final.at_end],
     }
@@ -95,15 +96,12 @@ def _describe_ledger(record: r.Record, capture: Capture) -> list[Document]:
         return []
     entries = []
     for (loop, ordinal), ended in record[r.LEDGER].items():
-        value = ended.value
-        if ended.how == r.RAISED:
-            value = (type(value), value.args)
         entries.append(
             {
                 "key": list(table.LOOPS[loop].key),
                 "ordinal": ordinal,
                 "how": ended.how,
-                "value": capture.child(value),
+                "value": capture.child(ended.value),
                 "variables": capture.items(ended.variables.items()),
             }
         )

@@ -21,7 +21,7 @@ class Ended:
     how: int
     """r.EXHAUSTED, r.BROKEN, r.RETURNED or r.RAISED."""
     value: Any = None
-    """What was returned, or the exception that was raised."""
+    """What was returned, or class and arguments of the exception that was raised."""
     variables: dict[str, Any] = field(default_factory=dict)
     """The variables of the function (or module) at that moment, as far as they are small."""
 
@@ -37,8 +37,9 @@ def note(parent: r.Record, loop: int, ordinal: int, how: int, frame: FrameType) 
     if how == r.RETURNED:
         value = small_copy(r.returned[0])
     elif how == r.RAISED:
-        value = sys.exc_info()[1]
-        value = value.with_traceback(None) if value is not None and is_small(value.args) else None
+        # Not the exception: it is on its way to the program's own handlers, and holds their frames.
+        error = sys.exc_info()[1]
+        value = (type(error), error.args) if error is not None and is_small(error.args) else None
     ledger[loop, ordinal] = Ended(how, value, small_variables(frame))
 
 
