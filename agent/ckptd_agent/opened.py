@@ -1,35 +1,73 @@
-"""The files that the program has opened for writing, in their order."""
+"""The files that the program has open for writing, whoever holds them.
+
+While the program runs on its own nothing watches it: at a dump the descriptors are read from /proc, and an
+object is looked for only for those that no variable of the program leads to (a logging handler's stream).
+During a replay the guards hand out all such files, and note them here.
+"""
 
 from __future__ import annotations
 
-import builtins
+import gc
 import io
+import os
+import stat
 import weakref
 from typing import Any
 
-_opened: list[weakref.ref[Any]] = []
+_noted: list[weakref.ref[Any]] = []
 real_open = io.open
-
-
-def install() -> None:
-    """See what the program opens."""
-    builtins.open = _watched
-    io.open = _watched
-
-
-def _watched(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-    result = real_open(file, mode, *args, **kwargs)
-    if any(letter in mode for letter in "wax+"):
-        note(result)
-    return result
+FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 
 
 def note(file: Any) -> None:
-    """Remember a file that was opened for writing."""
-    _opened[:] = [each for each in _opened if each() is not None]
-    _opened.append(weakref.ref(file))
+    """Remember a file that was opened for writing in a replay."""
+    _noted[:] = [each for each in _noted if each() is not None]
+    _noted.append(weakref.ref(file))
 
 
-def living() -> list[Any]:
-    """Files opened for writing that are still open."""
-    return [file for file in (each() for each in _opened) if file is not None and not file.closed]
+def noted() -> list[Any]:
+    """Files noted that are still open, in their order."""
+    return [file for file in (each() for each in _noted) if file is not None and not file.closed]
+
+
+def forget() -> None:
+    """The replay is over."""
+    _noted.clear()
+
+
+def written() -> dict[int, str]:
+    """Descriptors above 2 of regular files that are open for writing, with their paths."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            path = os.readlink(f"/proc/self/fd/{fd}")
+            if (
+                fd > 2
+                and regular
+                and path.startswith("/")
+                and not path.startswith("/memfd:")
+                and _writable(fd)
+            ):
+                found[fd] = path
+        except OSError:  # closed by now, listdir's own among them
+            continue
+    return found
+
+
+def _writable(fd: int) -> bool:
+    with real_open(f"/proc/self/fdinfo/{fd}") as info:
+        flags = next(line for line in info if line.startswith("flags:"))
+    return int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def holders(fds: set[int]) -> dict[int, Any]:
+    """The outermost file object of each descriptor; walks all objects that there are."""
+    found: dict[int, Any] = {}
+    for obj in gc.get_objects():
+        if type(obj) in FILES and not obj.closed and obj.fileno() in fds:
+            known = found.get(obj.fileno())
+            if known is None or FILES.index(type(obj)) < FILES.index(type(known)):
+                found[obj.fileno()] = obj
+    return found

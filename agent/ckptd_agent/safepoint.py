@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckptd.protocol import Due, Dump, Dumped, Progress, Said, Undumped, Welcome
 from ckptd_agent.loops import events, hooks, position
@@ -14,6 +14,7 @@ from ckptd_agent.loops import record as r
 from ckptd_agent.source import table
 
 if TYPE_CHECKING:
+    from ckptd_agent.graph.capture import Capture
     from ckptd_agent.graph.document import Final
 
 PREFERENCE = 0.4
@@ -148,6 +149,23 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position) -> Non
             signals.leave(signals.received())
 
 
+def _capture_files(capture: Capture) -> list[Any]:
+    """Files that are being written, but to which no variable leads; their number of nodes."""
+    from ckptd_agent import opened
+    from ckptd_agent.state.files import Captured
+
+    left = {fd: path for fd, path in opened.written().items() if fd not in capture.scratch(Captured).fds}
+    if not left:
+        return []
+    found = opened.holders(set(left))
+    for fd, path in left.items():
+        if fd not in found:
+            capture.anchors[path] = "written past Python's files"
+    children = capture.children(found[fd] for fd in sorted(found))
+    capture.run()
+    return children
+
+
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if type(error).__module__ == "ckptd.errors" else f"{type(error).__name__}: {text}"
@@ -162,7 +180,7 @@ def _ordinal(loop: int, at_end: bool) -> int:
 def _take(found: position.Position, final: Final) -> str:
     """Capture and copy; the path of the segment."""
     from ckptd.errors import DumpFailedError
-    from ckptd_agent import facts, modes, opened
+    from ckptd_agent import facts, modes
     from ckptd_agent.drain import drain
     from ckptd_agent.graph import document
     from ckptd_agent.graph.capture import Capture
@@ -177,8 +195,8 @@ def _take(found: position.Position, final: Final) -> str:
     try:
         capture = Capture()
         described = document.describe(found, final, capture)
-        described["files"] = capture.children(opened.living())
         capture.run()
+        described["files"] = _capture_files(capture)
     finally:
         if collecting:
             gc.enable()

@@ -13,10 +13,10 @@ import hashlib
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.util import decode_source
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -27,11 +27,9 @@ from ckptd_agent.source.scan import imported_names
 
 def install(script: str) -> None:
     """Register the finders; ``script`` is the path of the main script as given, or '' for ``-m``."""
-    from ckptd_agent import opened
     from ckptd_agent.loops import hooks
 
     hooks.install()
-    opened.install()
     if script:
         sys.path_hooks.insert(0, _ScriptHook(script))
         for path in (script, os.path.join(os.getcwd(), script)):
@@ -45,9 +43,8 @@ def compile_user(name: str, path: str, data: bytes, *, prelude: bool = False) ->
 
     With ``prelude`` the module first puts its namespace into the state that a plain run has.
     """
-    text = decode_source(data)
     source = table.Source(name, path, hashlib.sha256(data).hexdigest())
-    tree = compile(text, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # SyntaxError as without us
+    tree = compile(data, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # SyntaxError as without us
     assert isinstance(tree, ast.Module)
     table.SOURCES[name] = source
     try:
@@ -57,7 +54,7 @@ def compile_user(name: str, path: str, data: bytes, *, prelude: bool = False) ->
         code = compile(tree, path, "exec", dont_inherit=True)
     except (SyntaxError, RecursionError):  # too many nested blocks, too deep an expression
         source.calls.clear()
-        code = compile(text, path, "exec", dont_inherit=True)
+        code = compile(data, path, "exec", dont_inherit=True)
         source.bare.update((each.co_firstlineno, each.co_name) for each in table.nested_codes(code))
     table.add_code(code, source)
     return code
@@ -93,10 +90,11 @@ def _neighbours(tree: ast.Module, path: str) -> list[ast.Module]:
                 if file in seen or len(seen) > 200 or not os.path.isfile(file):
                     continue
                 try:
-                    with open(file, "rb") as opened:
+                    with open(file, "rb") as opened, warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
                         seen[file] = ast.parse(opened.read())
                 except (OSError, SyntaxError, ValueError):
-                    continue  # its own import will say what is wrong with it
+                    continue  # its own import will say what is wrong with it, and warn
                 waiting.append(seen[file])
     return list(seen.values())
 
@@ -143,8 +141,18 @@ def _safe_path() -> bool:
 
 
 class _UserLoader(SourceFileLoader):
+    @tracebacks.hidden
     def get_code(self, fullname: str) -> CodeType:
-        return compile_user(fullname, self.path, self.get_data(self.path))
+        return _call_with_frames_removed(fullname, self.path, self.get_data(self.path))
+
+
+@tracebacks.hidden
+def _call_with_frames_removed(name: str, path: str, data: bytes) -> CodeType:
+    """By this name the interpreter knows where to cut its own frames, and these, out of a traceback."""
+    try:
+        return compile_user(name, path, data)
+    except SyntaxError as error:
+        raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
 
 class _UserFinder(MetaPathFinder):

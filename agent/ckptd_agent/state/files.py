@@ -1,8 +1,7 @@
 """Open files: their path and offset; on a resume the program's own file object is put back to work.
 
-Files are found in two ways: in the graph, where a variable refers to them, and in the list of all files that
-the program has opened for writing, so that those that only a library holds (a logging handler) are not
-forgotten.
+Files are found in two ways: in the graph, where a variable refers to them, and among all files that are open
+for writing, so that those that only a library holds (a logging handler) are not forgotten.
 """
 
 from __future__ import annotations
@@ -36,6 +35,13 @@ def truncate_to(path: str, offset: int, mode: str) -> int:
     return fd
 
 
+class Captured:
+    """Descriptors of the files captured so far."""
+
+    def __init__(self) -> None:
+        self.fds: set[int] = set()
+
+
 class File(Kind):
     name = "file"
     exact = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
@@ -53,6 +59,7 @@ class File(Kind):
         if any(letter in mode for letter in "wax+"):
             obj.flush()
             fd = obj.fileno()
+            capture.scratch(Captured).fds.add(fd)
             return ["write", path, mode, os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd).st_size]
         try:
             return ["read", path, mode, obj.tell(), 0]
