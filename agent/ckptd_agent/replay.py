@@ -32,7 +32,11 @@ def begin(folder: str) -> None:
     """Set up the replay of a checkpoint, before the program's first line. Raises RefusedError, DamagedError."""
     from ckptd.store.reader import OpenCheckpoint
 
-    opened = OpenCheckpoint(Path(folder))
+    start(OpenCheckpoint(Path(folder)))
+
+
+def start(opened: Any) -> Engine:
+    """Set up the replay of a checkpoint that is open: an OpenCheckpoint, or what offers its graph, storages, facts."""
     saved = document.unpack(opened.graph())
     facts = opened.manifest.facts
     here = ".".join(map(str, sys.version_info[:2]))
@@ -45,6 +49,7 @@ def begin(folder: str) -> None:
     guards.begin()
     atexit.register(engine.at_exit)
     sys.excepthook, engine.excepthook = engine.on_exception, sys.excepthook
+    return engine
 
 
 class Engine(hooks.Replay):
@@ -83,9 +88,15 @@ class Engine(hooks.Replay):
         return depth
 
     def peek_ordinal(self, loop: int) -> int:
+        if table.LOOPS[loop].nested:
+            return 0
         parent = r.stack[-1]
         current = r.length_hint(parent[r.COUNTER]) == parent[r.SEEN]
         return int(parent[r.CHILDREN].get(loop, 0)) if current else 0
+
+    def take_ordinal(self, loop: int) -> int:
+        """Count an entry of the loop, as the openers do."""
+        return 0 if table.LOOPS[loop].nested else r.next_ordinal(r.stack[-1], loop)
 
     # ---- what rewritten code calls ----------------------------------------------------------------
 
@@ -120,7 +131,7 @@ class Engine(hooks.Replay):
             return False
         key, ordinal = list(table.LOOPS[loop].key), self.peek_ordinal(loop)
         if depth == len(self.path) and self.final == [*key, ordinal, True]:
-            r.next_ordinal(r.stack[-1], loop)
+            self.take_ordinal(loop)
             self.skipped = r.BROKEN
             self.finish(frame, loop)
             return True
@@ -141,7 +152,7 @@ class Engine(hooks.Replay):
         from ckptd_agent.loops.ledger import Ended
 
         parent = r.stack[-1]
-        r.next_ordinal(parent, loop)
+        self.take_ordinal(loop)
         graft = self.new_graft()
         values = graft.values(entry["variables"])
         value = graft.value(entry["value"])
@@ -164,7 +175,7 @@ class Engine(hooks.Replay):
 
     def open_for(self, loop: int, iterable: Any) -> Any:
         if self.entering != loop or r.get_ident() != r.main_thread:
-            return r.open_for(loop, iterable)
+            return (r.open_nested_for if table.LOOPS[loop].nested else r.open_for)(loop, iterable)
         return self._guarded(self._open_on_path, loop, iterable)
 
     def _open_on_path(self, loop: int, iterable: Any) -> Any:
@@ -179,7 +190,7 @@ class Engine(hooks.Replay):
         # The body is entered in mid-iteration: the target is bound to something of its shape, and the
         # variables are restored right behind.
         holder = chain((_placeholder(table.LOOPS[loop].shape),), items)
-        record = r.new_record(loop, r.next_ordinal(r.stack[-1], loop), counter, None)
+        record = r.new_record(loop, self.take_ordinal(loop), counter, None)
         record[r.ITEMS] = compress(holder, counter)
         record[r.HOLDER] = [holder, items]
         record[r.FLAGS] = saved["flags"]
@@ -188,12 +199,12 @@ class Engine(hooks.Replay):
 
     def open_while(self, loop: int) -> Any:
         if self.entering != loop or r.get_ident() != r.main_thread:
-            return r.open_while(loop)
+            return (r.open_nested_while if table.LOOPS[loop].nested else r.open_while)(loop)
         saved = self.path[len(r.stack) - 1]
         self.entering = None
         self.untested = loop
         counter = repeat(True, r.BIG - saved["count"] + 1)
-        record = r.new_record(loop, r.next_ordinal(r.stack[-1], loop), counter, counter)
+        record = r.new_record(loop, self.take_ordinal(loop), counter, counter)
         record[r.FLAGS] = saved["flags"]
         r.stack.append(record)
         return counter
