@@ -149,7 +149,7 @@ class Engine(hooks.Replay):
         return False
 
     def _end_as_it_ended(self, loop: int, ordinal: int, entry: dict[str, Any], frame: FrameType) -> None:
-        from ckptd_agent.loops.ledger import Ended
+        from ckptd_agent.loops.ledger import Ended, keep
 
         parent = r.stack[-1]
         self.take_ordinal(loop)
@@ -160,9 +160,7 @@ class Engine(hooks.Replay):
         variables = dict(zip(values[::2], values[1::2], strict=True))
         frames.write(frame, {**frames.read(frame), **variables})
         self.skipped = entry["how"]
-        if parent[r.LEDGER] is None:
-            parent[r.LEDGER] = {}
-        parent[r.LEDGER][loop, ordinal] = Ended(self.skipped, value, variables)
+        keep(parent, loop, ordinal, Ended(self.skipped, value, variables))
         r.returned[0] = value[0](*value[1]) if self.skipped == r.RAISED else value
         if self.skipped == r.EXHAUSTED:
             hooks.mark_exhausted(loop)

@@ -46,14 +46,21 @@ _exhausted: dict[int, int] = {}
 """By thread: the loop whose exhaustion its else clause is about to ask for."""
 
 
+_OPENERS: dict[str, Callable[..., Any]] = {
+    "_ck_for": r.open_for,
+    "_ck_for_in": r.open_nested_for,
+    "_ck_while": r.open_while,
+    "_ck_while_in": r.open_nested_while,
+}
+
+
 def install() -> None:
     """Put the names in place. They are few, and never begin with two underscores."""
     names: dict[str, Any] = {
         "_ck_on": False,
-        "_ck_for": r.open_for,
-        "_ck_while": r.open_while,
+        **_OPENERS,
         "_ck_body": body,
-        "_ck_end": end,
+        "_ck_end": r.end,
         "_ck_ex": r.how,
         "_ck_x": [0],
         "_ck_return": r.leave_by_return,
@@ -66,6 +73,7 @@ def install() -> None:
         "_ck_statement": statement,
         "_ck_main": as_plain_main,
     }
+    r.look_at_end = look_at_end
     for name, value in names.items():
         setattr(builtins, name, value)
     os.register_at_fork(after_in_child=_as_plain_child)
@@ -84,6 +92,7 @@ def _as_plain_child() -> None:
 
 def switch(on: bool) -> None:
     """Let loop bodies call ``body``, or not; may be called from any thread."""
+    r.attentive[0] = on
     builtins._ck_on = on  # type: ignore[attr-defined]
 
 
@@ -91,8 +100,8 @@ def begin_replay(engine: Replay) -> None:
     """From here on loops are opened by the replay."""
     global replay
     replay = engine
-    builtins._ck_for = engine.open_for  # type: ignore[attr-defined]
-    builtins._ck_while = engine.open_while  # type: ignore[attr-defined]
+    for name in _OPENERS:
+        setattr(builtins, name, engine.open_for if "for" in name else engine.open_while)
     switch(True)
 
 
@@ -100,8 +109,8 @@ def end_replay() -> None:
     """The program runs on its own."""
     global replay
     replay = None
-    builtins._ck_for = r.open_for  # type: ignore[attr-defined]
-    builtins._ck_while = r.open_while  # type: ignore[attr-defined]
+    for name, opener in _OPENERS.items():
+        setattr(builtins, name, opener)
     switch(False)
 
 
@@ -115,11 +124,8 @@ def body(loop: int) -> None:
         at_safe_point(loop, False)
 
 
-def end(loop: int) -> None:
-    """``_ck_end``: a loop is left, in whatever way."""
-    if get_ident() != r.main_thread:
-        return
-    record = r.stack.pop()
+def look_at_end(record: r.Record, loop: int) -> None:
+    """A loop has ended that holds training events, or while a dump is asked for or a replay goes on."""
     if record[r.LOOP] != loop:
         _untangle(record, loop)
         return
@@ -132,7 +138,7 @@ def end(loop: int) -> None:
         how = r.BROKEN if sys.exc_info()[1] is None else r.RAISED
     r.how[0] = 0
     if record[r.FLAGS] & (r.BACKWARD | r.STEP):
-        ledger.note(r.stack[-1], loop, record[r.ORDINAL], how, sys._getframe(1))
+        ledger.note(r.stack[-1], loop, record[r.ORDINAL], how, sys._getframe(2))
     if at_safe_point is not None and how <= r.BROKEN and replay is None:
         global ended_ordinal
         ended_ordinal = record[r.ORDINAL]

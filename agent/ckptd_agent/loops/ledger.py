@@ -28,11 +28,6 @@ class Ended:
 
 def note(parent: r.Record, loop: int, ordinal: int, how: int, frame: FrameType) -> None:
     """Write a training loop's end into its parent's record."""
-    if r.length_hint(parent[r.COUNTER]) != parent[r.SEEN]:
-        return  # the parent has moved on: nothing of this iteration will be replayed
-    ledger = parent[r.LEDGER]
-    if ledger is None:
-        ledger = parent[r.LEDGER] = {}
     value = None
     if how == r.RETURNED:
         value = small_copy(r.returned[0])
@@ -40,7 +35,17 @@ def note(parent: r.Record, loop: int, ordinal: int, how: int, frame: FrameType) 
         # Not the exception: it is on its way to the program's own handlers, and holds their frames.
         error = sys.exc_info()[1]
         value = (type(error), error.args) if error is not None and is_small(error.args) else None
-    ledger[loop, ordinal] = Ended(how, value, small_variables(frame))
+    keep(parent, loop, ordinal, Ended(how, value, small_variables(frame)))
+
+
+def keep(parent: r.Record, loop: int, ordinal: int, ended: Ended) -> None:
+    """Put an entry into the ledger of the parent's current iteration."""
+    left = r.length_hint(parent[r.COUNTER])
+    if left != parent[r.SEEN]:  # the loop was nested, and so not counted
+        parent[r.SEEN], parent[r.CHILDREN], parent[r.LEDGER] = left, {}, None
+    if parent[r.LEDGER] is None:
+        parent[r.LEDGER] = {}
+    parent[r.LEDGER][loop, ordinal] = ended
 
 
 def small_variables(frame: FrameType) -> dict[str, Any]:

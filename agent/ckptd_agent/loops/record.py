@@ -44,10 +44,18 @@ def new_record(loop: int, ordinal: int, counter: repeat[bool], items: object) ->
 main_thread = get_ident()
 root: Record = new_record(0, 0, repeat(True, BIG), None)
 stack: list[Record] = [root]
+_push = stack.append
+_pop = stack.pop
+attentive: list[bool] = [False]
+"""Whether ends of loops are looked at that hold no training events: a dump is asked for, or a replay goes on."""
 how: list[int] = [0]
 """``_ck_ex``: 2 * id of a loop that is exhausted, 2 * id + 1 of one left by break. Any thread may write it."""
 returned: list[Any] = [None]
 """Value of the return that leaves loops at this moment."""
+
+
+def look_at_end(record: Record, loop: int) -> None:
+    """What is done at the end of a loop that matters; hooks puts its own in here."""
 
 
 def count(record: Record) -> int:
@@ -70,17 +78,39 @@ def next_ordinal(parent: Record, loop: int) -> int:
 
 
 def open_for(loop: int, iterable: Iterable[Any]) -> Iterable[Any]:
-    """``_ck_for``: what a rewritten for loop iterates over."""
+    """``_ck_for``: what a rewritten for loop iterates over, the outermost one of its function."""
     if get_ident() != main_thread:
         return iterable
     counter = repeat(True, BIG)
     try:
         items = compress(iterable, counter)
     except TypeError:
-        # Not iterable: let the for statement say so itself. Its finally clause finds a record to take away.
-        stack.append(new_record(loop, 0, counter, None))
+        return _not_iterable(loop, iterable)
+    parent = stack[-1]
+    left = length_hint(parent[COUNTER])
+    if left == parent[SEEN]:  # next_ordinal, written out: this is the one hot place
+        children = parent[CHILDREN]
+        ordinal = children.get(loop, 0)
+        children[loop] = ordinal + 1
+    else:
+        parent[SEEN] = left
+        parent[CHILDREN] = {loop: 1}
+        parent[LEDGER] = None
+        ordinal = 0
+    _push([loop, ordinal, counter, items, None, -1, 0, -1, 0, None, None])
+    return items
+
+
+def open_nested_for(loop: int, iterable: Iterable[Any]) -> Iterable[Any]:
+    """``_ck_for_in``: the same inside another rewritten loop of the function, whose body it enters but once."""
+    if get_ident() != main_thread:
         return iterable
-    stack.append([loop, next_ordinal(stack[-1], loop), counter, items, None, -1, 0, -1, 0, None, None])
+    counter = repeat(True, BIG)
+    try:
+        items = compress(iterable, counter)
+    except TypeError:
+        return _not_iterable(loop, iterable)
+    _push([loop, 0, counter, items, None, -1, 0, -1, 0, None, None])
     return items
 
 
@@ -88,8 +118,31 @@ def open_while(loop: int) -> Iterable[Any]:
     """``_ck_while``: what a rewritten while loop iterates over."""
     counter = repeat(True, BIG)
     if get_ident() == main_thread:
-        stack.append(new_record(loop, next_ordinal(stack[-1], loop), counter, counter))
+        _push(new_record(loop, next_ordinal(stack[-1], loop), counter, counter))
     return counter
+
+
+def open_nested_while(loop: int) -> Iterable[Any]:
+    """``_ck_while_in``: the same inside another rewritten loop of the function."""
+    counter = repeat(True, BIG)
+    if get_ident() == main_thread:
+        _push([loop, 0, counter, counter, None, -1, 0, -1, 0, None, None])
+    return counter
+
+
+def _not_iterable(loop: int, iterable: Iterable[Any]) -> Iterable[Any]:
+    """Let the for statement say so itself. Its finally clause finds a record to take away."""
+    _push(new_record(loop, 0, repeat(True, BIG), None))
+    return iterable
+
+
+def end(loop: int) -> None:
+    """``_ck_end``: a loop is left, in whatever way."""
+    if get_ident() == main_thread:
+        record = _pop()
+        if record[FLAGS] or record[LOOP] != loop or attentive[0]:
+            look_at_end(record, loop)
+        how[0] = 0
 
 
 def leave_by_return(loops: int, value: object) -> object:

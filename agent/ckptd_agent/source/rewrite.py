@@ -119,7 +119,7 @@ class _Rewriter(ast.NodeTransformer):
         body = self._body(loop, node.body)
         new = ast.For(
             target=node.target,
-            iter=_call("_ck_for", loop, node.iter),
+            iter=_call("_ck_for" + self._nesting(), loop, node.iter),
             body=[_statement(f"if _ck_on: _ck_body({loop})", node.body[0]), *body],
             orelse=[_statement(_exhausted(loop, orelse), node)],
         )
@@ -148,7 +148,7 @@ class _Rewriter(ast.NodeTransformer):
             head.append(check)
         new = ast.For(
             target=_expression("_ck_x[0]", node.test, ast.Store()),
-            iter=_call("_ck_while", loop, None),
+            iter=_call("_ck_while" + self._nesting(), loop, None),
             body=[*head, _statement(f"if _ck_on: _ck_body({loop})", node.body[0]), *body],
             orelse=[],
         )
@@ -188,6 +188,10 @@ class _Rewriter(ast.NodeTransformer):
             lines=(node.lineno, node.end_lineno or node.lineno),
             shape=_shape(node.target) if isinstance(node, ast.For) else None,
         )
+
+    def _nesting(self) -> str:
+        """What the openers of loops inside other ones are called by more."""
+        return "_in" if any(self.scopes[-1].loops) else ""
 
     def _plain(self, node: ast.For | ast.While) -> ast.AST:
         scope = self.scopes[-1]
