@@ -1,0 +1,1 @@
+"""The program fuzzer: random programs, each run plain and stopped at every safe point, in a warm process."""

@@ -1,0 +1,498 @@
+"""A warm process: torch and the agent are imported once, then each run of a program is a fork of it.
+
+``python -m fuzz.warm`` reads jobs from stdin, one JSON object a line, and answers each with a line. A job is
+a program: it is run plain, then rewritten (its output must be the same), then with a dump at each possible
+safe point, and from each of the dumps once more to its end. The process that is forked returns out of all
+loops of ours before it runs the program, because a dump looks at all frames below the program's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+RUN_SECONDS = 20.0
+"""Time that one run of a program may take."""
+
+
+@dataclass
+class Run:
+    """One run of a program, in a process of its own."""
+
+    mode: str
+    """'plain', 'counted', 'stopped' (a dump at each of ``stops``, and on to the end) or 'resumed'."""
+    path: str
+    text: str
+    place: Path
+    """The folder that the program runs in."""
+    out: Path
+    """Where its stdout and stderr go, and the dumps."""
+    report: int
+    """Descriptor for lines of JSON that are not of the program."""
+    stops: set[int] = field(default_factory=set)
+    """Numbers of the safe points at which to dump, from 0."""
+    segment: str = ""
+
+
+@dataclass
+class Ended:
+    """What a run left."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    files: dict[str, bytes]
+    reports: list[dict[str, Any]]
+
+
+@dataclass
+class Dump:
+    """One dump of a stopped run, with what there was at that moment."""
+
+    stop: int
+    where: str
+    segment: str
+    stdout: bytes
+    files: dict[str, bytes]
+
+
+class Child(BaseException):
+    """This is the forked process, on its way out of all loops."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+
+# ---- the process that forks -------------------------------------------------------------------
+
+
+@dataclass
+class Verdict:
+    """What came of a program."""
+
+    pairs: int = 0
+    points: int = 0
+    """Possible safe points that the program came by."""
+    avoided: dict[str, int] = field(default_factory=dict)
+    """Why some of them were not taken."""
+    undumped: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """kind ('harm', 'difference', 'crash', 'dump'), stop, where, detail."""
+    bad: str = ""
+    """Why the program itself is of no use."""
+
+
+class Examiner:
+    """Runs a program in all ways."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.place = base / "place"
+        self.out = base / "out"
+        self.path = str(self.place / "program.py")
+
+    def examine(self, job: dict[str, Any]) -> Verdict:
+        """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again)."""
+        verdict = Verdict()
+        text = job["text"]
+        draw = random.Random(job["seed"])
+        plain = self.run("plain", text)
+        if plain.status not in (0, 1):
+            verdict.bad = f"status {plain.status}"
+            return verdict
+        counted = self.run("counted", text)
+        points = [each for each in counted.reports if "point" in each]
+        verdict.points = len(points)
+        for each in points:
+            if each["trouble"]:
+                _count(verdict.avoided, each["trouble"])
+        if not self._equal(verdict, "harm", -1, "", plain, counted):
+            return verdict
+        possible = [number for number, each in enumerate(points) if not each["trouble"]]
+        if job.get("stop") is not None:
+            stops = {job["stop"]}
+        else:
+            stops = set(draw.sample(possible, min(job["most"], len(possible))))
+        if not stops:
+            return verdict
+        stopped = self.run("stopped", text, stops=stops)
+        if self._equal(verdict, "dump", -1, "", plain, stopped):
+            self._resume_all(verdict, job, text, plain, self._dumps(verdict, stopped), draw, job["twice"])
+        return verdict
+
+    def _dumps(self, verdict: Verdict, ended: Ended) -> list[Dump]:
+        dumps = []
+        for each in ended.reports:
+            if "undumped" in each:
+                _count(verdict.undumped, each["undumped"])
+                if each["crash"]:
+                    verdict.failures.append(
+                        {"kind": "dump", "stop": each["stop"], "where": each["where"], "detail": each["undumped"]}
+                    )
+            if "segment" in each:
+                files = {name: bytes.fromhex(data) for name, data in each["files"].items()}
+                dumps.append(
+                    Dump(each["stop"], each["where"], each["segment"], ended.stdout[: each["told"]], files)
+                )
+        return dumps
+
+    def _resume_all(
+        self,
+        verdict: Verdict,
+        job: dict[str, Any],
+        text: str,
+        plain: Ended,
+        dumps: list[Dump],
+        draw: random.Random,
+        twice: float,
+    ) -> None:
+        for dump in dumps:
+            again = {draw.randrange(12)} if draw.random() < twice else set()
+            if job.get("again") is not None:
+                again = {job["again"]}
+            resumed = self.run("resumed", text, stops=again, segment=dump.segment, files=dump.files)
+            verdict.pairs += 1
+            refused = [each["refused"] for each in resumed.reports if "refused" in each]
+            if refused:
+                _count(verdict.refused, refused[0])
+                continue
+            if again and any("segment" in each or "undumped" in each for each in resumed.reports):
+                second = self._dumps(verdict, resumed)
+            else:
+                second = []
+            resumed.stdout = dump.stdout + resumed.stdout
+            if self._equal(verdict, "difference", dump.stop, dump.where, plain, resumed):
+                for each in second:
+                    each.stdout = dump.stdout + each.stdout
+                    each.where = f"{each.where}, the {each.stop}th point after a resume at {dump.where}"
+                    each.stop = dump.stop
+                fails = len(verdict.failures)
+                self._resume_all(verdict, {}, text, plain, second, draw, 0)
+                for failure in verdict.failures[fails:]:
+                    failure["again"] = next(iter(again))
+
+    def _equal(
+        self, verdict: Verdict, kind: str, stop: int, where: str, plain: Ended, other: Ended
+    ) -> bool:
+        """Note how they differ, if they do."""
+        detail = ""
+        if other.status < 0:
+            detail = f"killed by signal {-other.status}"
+        elif plain.stdout != other.stdout:
+            detail = _first_difference(plain.stdout, other.stdout)
+        elif plain.files != other.files:
+            names = [
+                each
+                for each in sorted(plain.files.keys() | other.files.keys())
+                if plain.files.get(each) != other.files.get(each)
+            ]
+            detail = f"{names[0]}: {plain.files.get(names[0])!r} became {other.files.get(names[0])!r}"
+        elif plain.status != other.status:
+            detail = f"status {plain.status} became {other.status}"
+        if detail:
+            stderr = other.stderr.decode(errors="replace")[-600:]
+            failure = {"kind": kind, "stop": stop, "where": where, "detail": detail, "stderr": stderr}
+            verdict.failures.append(failure)
+        return not detail
+
+    def run(
+        self,
+        mode: str,
+        text: str,
+        *,
+        stops: set[int] | None = None,
+        segment: str = "",
+        files: dict[str, bytes] | None = None,
+    ) -> Ended:
+        """Fork, and wait for the end."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        if mode == "stopped" or not self.out.is_dir():
+            shutil.rmtree(self.out, ignore_errors=True)
+            self.out.mkdir()
+        for name, data in {"program.py": text.encode(), **(files or {})}.items():
+            (self.place / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.place / name).write_bytes(data)
+        report = os.memfd_create("fuzz-report")
+        run = Run(mode, self.path, text, self.place, self.out, report, stops or set(), segment)
+        pid = os.fork()
+        if pid == 0:
+            raise Child(run)
+        _, status = os.waitpid(pid, 0)
+        lines = os.pread(report, os.fstat(report).st_size, 0).splitlines()
+        os.close(report)
+        return Ended(
+            os.waitstatus_to_exitcode(status),
+            (self.out / "stdout").read_bytes(),
+            (self.out / "stderr").read_bytes(),
+            files_in(self.place),
+            [json.loads(line) for line in lines],
+        )
+
+
+def files_in(place: Path) -> dict[str, bytes]:
+    """Names and contents of all files below a folder, but the program's own."""
+    found = {}
+    for folder, _, names in os.walk(place):
+        for name in names:
+            path = os.path.join(folder, name)
+            if name != "program.py":
+                with open(path, "rb") as file:
+                    found[os.path.relpath(path, place)] = file.read()
+    return found
+
+
+def _count(table: dict[str, int], sentence: str) -> None:
+    table[sentence] = table.get(sentence, 0) + 1
+
+
+def _first_difference(a: bytes, b: bytes) -> str:
+    ours, theirs = a.decode(errors="replace").splitlines(), b.decode(errors="replace").splitlines()
+    for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), start=1):
+        if mine != other:
+            at = next((i for i, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), 0)
+            return f"line {number}: ...{mine[max(0, at - 60) : at + 100]!r} became {other[max(0, at - 60) : at + 100]!r}"
+    more = (ours[len(theirs) :] or theirs[len(ours) :] or [""])[0]
+    return f"{len(ours)} lines became {len(theirs)}: {more[:200]!r}"
+
+
+# ---- the process that is forked ---------------------------------------------------------------
+
+
+class _Link:
+    """Stands in for ckptd_agent.link."""
+
+    def __init__(self, report: int) -> None:
+        self.report = report
+
+    def send(self, message: Any) -> None:
+        if type(message).__name__ == "Refused":
+            _write(self.report, refused=message.why)
+
+    def flush(self, *_: Any) -> None:
+        """All is sent at once."""
+
+
+class _Opened:
+    """Stands in for an OpenCheckpoint."""
+
+    def __init__(self, path: str) -> None:
+        from ckptd.memory.segment import Segment
+
+        self.segment = Segment(Path(path))
+        self.manifest = types.SimpleNamespace(facts=self.segment.index.facts)
+        self.tensors = {each.name: each for each in self.segment.index.tensors}
+
+    def graph(self) -> bytes:
+        return bytes(self.segment.graph())
+
+    def storage(self, name: str) -> memoryview:
+        tensor = self.tensors[name]
+        return self.segment.data()[tensor.offset : tensor.offset + tensor.nbytes]
+
+
+def _write(report: int, **fields: Any) -> None:
+    os.write(report, json.dumps(fields).encode() + b"\n")
+
+
+class _Counter:
+    """Counts possible safe points, and takes a dump at those that are asked for."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.passed = 0
+
+    def __call__(self, loop: int, at_end: bool) -> None:
+        from ckptd_agent import safepoint
+        from ckptd_agent.graph.document import Final
+        from ckptd_agent.loops import position
+        from ckptd_agent.source import table
+
+        frame = sys._getframe(2)
+        if table.source_of(frame.f_code) is None:
+            return
+        number, self.passed = self.passed, self.passed + 1
+        if self.run.mode != "counted" and number not in self.run.stops:
+            return
+        found = position.find(frame)
+        where = f"line {frame.f_lineno}{' (loop end)' if at_end else ''}"
+        if self.run.mode == "counted":
+            _write(self.run.report, point=number, trouble=_without_places(found.trouble))
+            return
+        if found.trouble:
+            return
+        try:
+            path = safepoint._take(found, Final(loop, safepoint._ordinal(loop, at_end), at_end))
+        except Exception as error:  # noqa: BLE001 - as safepoint itself does
+            own = type(error).__module__ == "ckptd.errors"
+            why = safepoint._sentence(error)
+            _write(self.run.report, undumped=_without_places(why), crash=not own, stop=number, where=where)
+            return
+        files = {name: data.hex() for name, data in files_in(self.run.place).items()}
+        told = os.lseek(1, 0, os.SEEK_CUR)
+        _write(self.run.report, segment=path, told=told, files=files, stop=number, where=where)
+
+
+def _without_places(sentence: str) -> str:
+    import re
+
+    return re.sub(r"\S*program\.py(:\d+)?", "LINE", sentence)
+
+
+def be(run: Run) -> NoReturn:
+    """Run the program, and end the process."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, RUN_SECONDS)
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        opened = os.open(run.out / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(opened, fd)
+        os.close(opened)
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", closefd=False, buffering=1)
+    os.chdir(run.place)
+    os.environ["CKPTD_SEGMENTS"] = str(run.out)
+    sys.argv[:] = sys.orig_argv[:] = ["program.py"]
+    random.seed(0)
+    main = types.ModuleType("__main__")
+    vars(main).update(__file__=run.path, __builtins__=__builtins__)
+    sys.modules["__main__"] = main
+    engine = _arm(run)
+    if run.mode == "plain":
+        code = compile(run.text, run.path, "exec", dont_inherit=True)
+    else:
+        from ckptd_agent.source import finder
+
+        code = finder.compile_user("__main__", run.path, run.text.encode(), prelude=True)
+    status = _execute(code, vars(main))
+    _end(run, engine, status, vars(main))
+
+
+def _arm(run: Run) -> Any:
+    """What ckptd_agent.arm does, without a supervisor; the replay, if this is one."""
+    if run.mode == "plain":
+        return None
+    import ckptd_agent
+    from ckptd_agent import replay, safepoint
+    from ckptd_agent.loops import hooks
+
+    link: Any = _Link(run.report)
+    sys.modules["ckptd_agent.link"] = ckptd_agent.link = link  # type: ignore[attr-defined]
+    hooks.install()
+    safepoint.install()
+    if run.mode == "resumed":
+        engine = replay.start(_Opened(run.segment))
+        if run.stops:
+            end_replay = hooks.end_replay
+
+            def ended() -> None:
+                end_replay()
+                hooks.at_safe_point = _Counter(run)
+                hooks.switch(True)
+
+            hooks.end_replay = ended
+        return engine
+    hooks.at_safe_point = _Counter(run)
+    hooks.switch(True)
+    return None
+
+
+def _execute(code: types.CodeType, namespace: dict[str, Any]) -> int:
+    try:
+        exec(code, namespace)
+    except SystemExit as error:
+        print("exit", error.code)
+        return 1
+    except BaseException as error:  # noqa: BLE001 - whatever the program ends by
+        from ckptd_agent.loops import hooks
+
+        if hooks.replay is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
+        import traceback
+
+        print(f"uncaught {type(error).__name__}: {error}")
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(run: Run, engine: Any, status: int, namespace: dict[str, Any]) -> NoReturn:
+    from ckptd_agent.loops import hooks
+    from fuzz.digest import digest
+
+    if hooks.replay is not None:
+        engine.at_exit()
+    hooks.at_safe_point = None
+    hooks.switch(False)
+    try:
+        sys.stdout.write(digest(namespace))
+    except Exception:  # noqa: BLE001 - to be seen as a difference
+        import traceback
+
+        traceback.print_exc()
+        status = 3
+    import gc
+
+    namespace.clear()
+    gc.collect()  # files that nobody closed are flushed, as at the end of an interpreter
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+# ---- serving ----------------------------------------------------------------------------------
+
+
+def warm_up() -> None:
+    """Import all that runs import, so that a fork has it."""
+    import torch
+    import torch._dynamo
+    import torch.optim
+    import torch.utils.data
+
+    from ckptd.store import reader  # noqa: F401
+    from ckptd_agent import drain, facts, guards, modes, opened, replay, safepoint  # noqa: F401
+    from ckptd_agent.graph import capture, document, frames, graft  # noqa: F401
+    from ckptd_agent.source import finder  # noqa: F401
+    from ckptd_agent.state import kinds  # noqa: F401
+    from fuzz import digest  # noqa: F401
+
+    torch.set_num_threads(1)
+    import gc
+
+    gc.collect()
+    gc.freeze()
+
+
+def serve(base: Path) -> None:
+    """Answer jobs until there are no more."""
+    examiner = Examiner(base)
+    for line in sys.stdin:
+        began = time.monotonic()
+        verdict = vars(examiner.examine(json.loads(line)))
+        verdict["seconds"] = time.monotonic() - began
+        sys.stdout.write(json.dumps(verdict) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    warm_up()
+    child: Run | None = None
+    try:
+        serve(Path(sys.argv[1]))
+    except Child as each:
+        child = each.run
+    if child is not None:
+        be(child)
+
+
+if __name__ == "__main__":
+    main()
