@@ -8,6 +8,7 @@ the sampler, loads nothing, and refuses to go on if the hash differs.
 from __future__ import annotations
 
 import multiprocessing
+import re
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Log:
 
 
 logs: weakref.WeakKeyDictionary[Any, Log] = weakref.WeakKeyDictionary()
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _resuming: list[tuple[dict[str, Any] | None, int, int]] = []
 _worker_states: list[list[dict[str, Any]] | None] = []
 
@@ -112,11 +114,12 @@ def _put(loader: Any, states: dict[str, Any]) -> None:
 
 
 def _fold(value: int, index: Any) -> int:
-    """The next value of the rolling hash. Hashes of numbers are the same in all processes."""
-    try:
-        return hash((value, *index)) if isinstance(index, list | tuple) else hash((value, index))
-    except TypeError:
-        return hash((value, repr(index)))
+    """The next value of the rolling hash. Hashes of numbers are the same in all processes; those of strings are,
+    as the hash seed is kept; others (up to Python 3.11 that of None) may be made of an address."""
+    many = index if isinstance(index, list | tuple) else (index,)
+    if all(type(each) in (int, str) for each in many):
+        return hash((value, *many))
+    return hash((value, *(_ADDRESS.sub("", repr(each)) for each in many)))
 
 
 def install() -> None:

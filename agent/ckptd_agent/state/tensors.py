@@ -117,7 +117,7 @@ class Tensor(Kind):
         view = self._view(node, graft)
         requires_grad, has_graph = node[7][:2]
         if has_graph:
-            return _Gone.apply(view.clone().requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
+            return _Gone.apply(view.requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
         cls = graft.the_class(node[1], torch.Tensor)
         if cls is torch.nn.Parameter:
             return torch.nn.Parameter(view, requires_grad=requires_grad)
@@ -167,7 +167,7 @@ class _Gone(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
-        return value.view_as(value)
+        return value.clone()  # not a view: the program may add to it in place
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
