@@ -466,6 +466,14 @@ def warm_up() -> None:
     from fuzz import digest  # noqa: F401
 
     torch.set_num_threads(1)
+    model = torch.nn.Linear(2, 2)
+    for optimizer in (torch.optim.SGD(model.parameters(), lr=0.1), torch.optim.Adam(model.parameters(), lr=0.1)):
+        model(torch.randn(3, 2)).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    everything = capture.Capture()
+    everything.child([model, optimizer, torch.Generator(), iter([])])
+    everything.run()
+    facts.platform.python_version()
     import gc
 
     gc.collect()
