@@ -248,14 +248,14 @@ class Engine(hooks.Replay):
 
     # ---- grafting ---------------------------------------------------------------------------------
 
-    def new_graft(self) -> Any:
+    def new_graft(self, *, lenient: bool = False) -> Any:
         from ckptd_agent.graph.graft import Graft
         from ckptd_agent.state import kinds  # noqa: F401 - registers them all
 
         if not self.guarded:
             self.guarded = True
             guards.guard_torch()
-        return Graft(self.saved["nodes"], self.opened.storage)
+        return Graft(self.saved["nodes"], self.opened.storage, lenient=lenient)
 
     def _is_prefix(self, found: position.Position, *, whole: bool) -> bool:
         """The frames are those of the record, and all but the innermost stand where they stood."""
@@ -274,7 +274,7 @@ class Engine(hooks.Replay):
         found = position.find(frame, strict=False)
         if not self._is_prefix(found, whole=False):
             raise RefusedError(f"the program came to {_where(frame)} by another way than in the first run")
-        self.graft = self.new_graft()
+        self.graft = self.new_graft(lenient=True)
         self._graft_frames(found)
 
     def _graft_frames(self, found: position.Position) -> None:

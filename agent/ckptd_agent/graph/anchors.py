@@ -188,7 +188,7 @@ class Reduced(Kind):
         return graft.missing(node[1])
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
-        if not node[3] or isinstance(obj, Gone):
+        if not node[3]:
             return
         args, state = graft.values(node[4]), graft.value(node[5])
         graft.fill(KEYED)
@@ -200,30 +200,6 @@ class Reduced(Kind):
             raise graft.refuse(
                 f"an object of type {node[1]} has another state than at the checkpoint, and none that can be set"
             )
-
-
-class Gone:
-    """Stands where an object was that the program has not made again. Whatever is done with it fails, loudly."""
-
-    def __init__(self, what: str) -> None:
-        object.__setattr__(self, "_ckptd_what", what)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("__class__", "__dict__", "__reduce_ex__"):
-            return object.__getattribute__(self, name)
-        what = object.__getattribute__(self, "_ckptd_what")
-        raise RuntimeError(
-            f"ckptd: this variable held an object of type {what}, which can't be carried over a resume"
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self.anything)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.anything
-
-    def __iter__(self) -> Any:
-        return self.anything
 
 
 def reduce(obj: Any) -> tuple[Any, tuple[Any, ...], Any] | None:

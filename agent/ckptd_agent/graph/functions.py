@@ -10,6 +10,7 @@ import weakref
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
+from ckptd_agent.graph.codes import code_of
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
 from ckptd_agent.source import table
@@ -132,7 +133,7 @@ class Function(Kind):
     def capture(self, obj: types.FunctionType, capture: Capture) -> Node:
         user = table.source_of(obj.__code__) is not None
         if not user and find_named(obj.__module__, obj.__qualname__) is obj:
-            return [obj.__module__, obj.__qualname__, 0, [], None, None, []]
+            return [obj.__module__, obj.__qualname__, 0, [], None, None, [], None]
         return [
             obj.__module__,
             obj.__qualname__,
@@ -141,6 +142,7 @@ class Function(Kind):
             capture.child(obj.__defaults__),
             capture.child(obj.__kwdefaults__),
             capture.items(obj.__dict__.items()),
+            [str(obj.__globals__.get("__name__")), obj.__code__.co_name],
         ]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
@@ -163,12 +165,12 @@ class Function(Kind):
         found = find_named(node[1], node[2])
         if isinstance(found, types.FunctionType) and not node[4]:
             return found
-        code = _user_code(node)
-        if code is None:
+        code = code_of(node[8], node[3])
+        if code is None or len(code.co_freevars) != len(node[4]):
             raise graft.refuse(
                 f"the function {node[1]}.{node[2]} has not been made again when the program came to the checkpoint"
             )
-        module = sys.modules[node[1]]
+        module = sys.modules[node[8][0]]
         new = types.FunctionType(code, module.__dict__, code.co_name, None, tuple(graft.values(node[4])))
         new.__qualname__ = node[2]
         new.__module__ = node[1]
@@ -182,18 +184,6 @@ class Function(Kind):
             values = graft.values(node[7])
             obj.__dict__.clear()
             obj.__dict__.update(zip(values[::2], values[1::2], strict=True))
-
-
-def _user_code(node: Node) -> types.CodeType | None:
-    """The code of one of the user's functions, by module, name and line."""
-    for code, source in table.CODES.values():
-        if (
-            source.name == node[1]
-            and code.co_firstlineno == node[3]
-            and code.co_name == node[2].split(".")[-1]
-        ):
-            return code
-    return None
 
 
 class Cell(Kind):

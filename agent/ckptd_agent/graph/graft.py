@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ckptd.errors import RefusedError
-from ckptd_agent.graph.kind import GENERATORS, KINDS, Child, Node, is_child_atom
+from ckptd_agent.graph.kind import GENERATORS, KINDS, Child, Kind, Node, is_child_atom
 
 T = TypeVar("T")
 
@@ -22,8 +22,10 @@ T = TypeVar("T")
 class Graft:
     """One laying of the saved graph over the fresh one."""
 
-    def __init__(self, nodes: list[Node], storages: Any) -> None:
+    def __init__(self, nodes: list[Node], storages: Any, *, lenient: bool = False) -> None:
         self.nodes = nodes
+        self.lenient = lenient
+        """What can't be restored stands as Gone: the program has not come to the place that makes it again."""
         self.storages = storages
         """Name to the saved bytes, as a memoryview: ckptd.store.reader.OpenCheckpoint.storage."""
         self.fresh: dict[int, Any] = {}
@@ -102,13 +104,28 @@ class Graft:
         if kind.mutable and number in self.fresh:
             obj = fresh
         else:
-            obj = kind.make(node, fresh, self)
+            obj = self._made(kind, node, fresh)
         self.made[number] = obj
         self._kept.append(obj)
-        if kind.mutable:
+        if kind.mutable and not is_gone(obj):
             self._order += 1
             heapq.heappush(self._fill, (kind.turn, self._order, number))
         return obj
+
+    def _made(self, kind: Kind, node: Node, fresh: Any) -> Any:
+        try:
+            return kind.make(node, fresh, self)
+        except (RefusedError, GoneError):
+            if not self.lenient:
+                raise
+        return Gone(str(node[1]) if kind.name in ("anchor", "reduced") else kind.name)
+
+    def _filled(self, kind: Kind, number: int) -> None:
+        try:
+            kind.fill(self.nodes[number], self.made[number], self)
+        except (RefusedError, GoneError):
+            if not self.lenient:
+                raise
 
     def values(self, children: list[Child]) -> list[Any]:
         """The restored objects of several children."""
@@ -133,7 +150,7 @@ class Graft:
                     self.values(keys)
                     heapq.heappush(self._fill, entry)
                     continue
-            kind.fill(node, self.made[number], self)
+            self._filled(kind, number)
 
     def is_class(self, child: Child, cls: type) -> bool:
         """Whether a class node stands for this very class."""
@@ -163,15 +180,12 @@ class Graft:
     def variable(self, child: Child) -> Any:
         """The value of a frame's variable. One that the program has not made again may stand as Gone there:
         most often it is left over from the iteration before, and the program assigns it anew."""
-        if (
-            not is_child_atom(child)
-            and child[0] not in self.fresh
-            and self.nodes[child[0]][0] in ("anchor", "reduced")
-        ):
-            from ckptd_agent.graph.anchors import Gone
-
-            return Gone(self.nodes[child[0]][1])
-        return self.value(child)
+        if is_child_atom(child) or child[0] in self.fresh:
+            return self.value(child)
+        try:
+            return self.value(child)
+        except RefusedError:
+            return Gone(str(self.nodes[child[0]][1]))
 
     def missing(self, what: str) -> Any:
         """An object is needed that the program has not made again."""
@@ -183,6 +197,39 @@ class Graft:
     def refuse(self, sentence: str) -> RefusedError:
         """An error to raise: the resume can't be exact."""
         return RefusedError(sentence)
+
+
+class Gone:
+    """Stands where an object was that the program has not made again. Whatever is done with it fails, loudly."""
+
+    def __init__(self, what: str) -> None:
+        object.__setattr__(self, "_ckptd_what", what)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__class__", "__dict__", "__reduce_ex__"):
+            return object.__getattribute__(self, name)
+        what = object.__getattribute__(self, "_ckptd_what")
+        raise GoneError(
+            f"ckptd: this variable held an object of type {what}, which can't be carried over a resume"
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.anything)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.anything
+
+    def __iter__(self) -> Any:
+        return self.anything
+
+
+class GoneError(RuntimeError):
+    """Something was done with what could not be carried over."""
+
+
+def is_gone(obj: Any) -> bool:
+    """Whether the object stands for one that is not there; asks nothing of the object itself."""
+    return type(obj) is Gone
 
 
 def kept(old: dict[Any, Any], keys: list[Any], values: list[Any]) -> dict[Any, Any]:

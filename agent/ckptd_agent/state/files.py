@@ -49,23 +49,23 @@ class File(Kind):
 
     def capture(self, obj: Any, capture: Capture) -> Node:
         if obj.closed:
-            return ["closed", "", "", 0, 0]
+            return ["closed", "", "", 0, 0, None]
         if is_standard(obj):
-            return ["standard", str(obj.fileno()), "", 0, 0]
+            return ["standard", str(obj.fileno()), "", 0, 0, None]
         mode = str(getattr(obj, "mode", "rb"))
         if not isinstance(obj.name, str | bytes | os.PathLike):
-            return ["descriptor", "", mode, 0, 0]
-        path = os.path.abspath(os.fsdecode(obj.name))
+            return ["descriptor", "", mode, 0, 0, None]
+        path, name = _path(obj), capture.child(obj.name)
         if any(letter in mode for letter in "wax+"):
             obj.flush()
             fd = obj.fileno()
             capture.scratch(Captured).fds.add(fd)
-            return ["write", path, mode, os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd).st_size]
+            return ["write", path, mode, os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd).st_size, name]
         try:
-            return ["read", path, mode, obj.tell(), 0]
+            return ["read", path, mode, obj.tell(), 0, name]
         except OSError:  # its lines are being iterated, and what was read ahead can't be had
             capture.trouble(f"the file {path} is in the middle of being read line by line")
-            return ["read", path, mode, 0, 0]
+            return ["read", path, mode, 0, 0, name]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if type(fresh) not in self.exact:
@@ -90,13 +90,26 @@ class File(Kind):
         return file
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
-        what, path, mode, place, size = node[1:]
+        what, path, mode, place, size, name = node[1:]
         if what == "closed":
             obj.close()
         elif what == "read":
             obj.seek(place)
         elif what == "write":
+            _call_it(obj, graft.value(name))
             graft.later.append(lambda: reattach(obj, path, mode, place, size))
+
+
+def _path(file: Any) -> str:
+    """Where the file lies now: it may have been renamed, or opened from another working folder."""
+    path = os.readlink(f"/proc/self/fd/{file.fileno()}")
+    return path if os.path.exists(path) else os.path.abspath(os.fsdecode(file.name))
+
+
+def _call_it(file: Any, name: Any) -> None:
+    """Give a file object the name that it had: the program may have opened another one, or none, this time."""
+    raw = getattr(file, "buffer", file)
+    getattr(raw, "raw", raw).name = name
 
 
 def reattach(file: Any, path: str, mode: str, place: int, size: int) -> None:
