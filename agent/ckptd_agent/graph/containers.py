@@ -9,6 +9,7 @@ from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft, kept
 from ckptd_agent.graph.instances import attributes, match_attributes, python_class, set_attributes
 from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
+from ckptd_agent.graph.sets import is_like, recipe, table_slots
 
 
 class List(Kind):
@@ -108,7 +109,7 @@ class Set(Kind):
     turn = KEYED
 
     def capture(self, obj: set[Any], capture: Capture) -> Node:
-        return [capture.children(obj)]
+        return [capture.children(obj), table_slots(obj)]
 
     def keys(self, node: Node) -> list[Any]:
         children: list[Any] = node[1]
@@ -118,43 +119,23 @@ class Set(Kind):
         return set()
 
     def fill(self, node: Node, obj: set[Any], graft: Graft) -> None:
-        fill_set(obj, graft.values(node[1]), graft)
+        fill_set(obj, graft.values(node[1]), node[2], graft)
 
 
-def fill_set(obj: set[Any], values: list[Any], graft: Graft) -> None:
-    """Give a set its elements such that it is iterated in the saved order.
-
-    The order hangs on the hashes (the hash seed is kept over a resume), on the size of the table and on the
-    order of insertion, so a few ways of building are tried; if none gives the order, the resume is refused.
-    """
-    if _in_order(obj, values):
+def fill_set(obj: set[Any], values: list[Any], slots: int, graft: Graft) -> None:
+    """Give a set its elements such that it is iterated in the saved order, now and as it grows."""
+    if is_like(obj, values, slots):
         return
-    for room in (0, len(values), 4 * len(values), 16 * len(values)):
-        for order in (values, values[::-1]):
-            set.clear(obj)
-            spare = [_Spare() for _ in range(room)]
-            set.update(obj, spare)
-            set.update(obj, order)
-            set.difference_update(obj, spare)
-            if _in_order(obj, values):
-                return
-            exact = set(order)
-            set.clear(obj)
-            set.update(obj, exact)
-            if _in_order(obj, values):
-                return
-    raise graft.refuse(
-        "a set of the program can't be given back the order that it had (its elements are hashed by address?); "
-        "use a list or a dict, or sort it where it is iterated"
-    )
+    made_of = recipe(values, slots)
+    if made_of is None:
+        raise graft.refuse(_NO_ORDER)
+    set.__init__(obj, made_of)
 
 
-def _in_order(obj: set[Any], values: list[Any]) -> bool:
-    return len(obj) == len(values) and all(a is b or a == b for a, b in zip(obj, values, strict=True))
-
-
-class _Spare:
-    """Fills a set's table for a moment so that it grows."""
+_NO_ORDER = (
+    "a set of the program can't be given back the order that it had (its elements are hashed by address?); "
+    "use a list or a dict, or sort it where it is iterated"
+)
 
 
 class FrozenSet(Kind):
@@ -163,16 +144,16 @@ class FrozenSet(Kind):
     mutable = False
 
     def capture(self, obj: frozenset[Any], capture: Capture) -> Node:
-        return [capture.children(obj)]
+        return [capture.children(obj), table_slots(obj)]
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> frozenset[Any]:
         values = graft.values(node[1])
-        if isinstance(fresh, frozenset) and list(fresh) == values:
+        if isinstance(fresh, frozenset) and is_like(fresh, values, node[2]):
             return fresh
-        new: frozenset[Any] = frozenset(values)
-        if list(new) != values:
-            raise graft.refuse("a frozenset of the program can't be given back the order that it had")
-        return new
+        made_of = recipe(values, node[2])
+        if made_of is None:
+            raise graft.refuse(_NO_ORDER)
+        return frozenset(made_of)
 
 
 class Deque(Kind):
@@ -222,6 +203,11 @@ def _rebuildable(cls: type, bases: dict[str, type[Any]]) -> bool:
         return True
     solid: tuple[Any, ...] = (*bases.values(), collections.OrderedDict, collections.defaultdict)
     return issubclass(cls, tuple(bases.values())) and python_class(cls, solid)
+
+
+def _plain_slots(obj: set[Any]) -> int:
+    """Slots of a set whose class adds to its size: those of a plain copy."""
+    return table_slots(set(obj))
 
 
 class Derived(Kind):
@@ -283,7 +269,7 @@ class Derived(Kind):
         elif base == "list":
             list.__setitem__(obj, slice(None), values)
         elif base == "set":
-            fill_set(obj, values, graft)
+            fill_set(obj, values, graft.value(node[4]), graft)
         else:
             if obj.maxlen != node[4]:
                 collections.deque.__init__(obj, (), node[4])
