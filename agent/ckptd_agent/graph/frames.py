@@ -48,6 +48,11 @@ def write(frame: FrameType, variables: dict[str, Any]) -> None:
 
 def write_module(namespace: dict[str, Any], variables: dict[str, Any]) -> None:
     """Set a module's variables to exactly these, in their order, the import system's names left alone."""
+    if [name for name in namespace if is_variable(name)] == list(variables):
+        namespace.update(variables)
+        return
     for name in [name for name in namespace if is_variable(name) and name not in variables]:
         del namespace[name]
-    namespace.update(variables)
+    for name, value in variables.items():
+        namespace.pop(name, None)
+        namespace[name] = value
