@@ -68,6 +68,7 @@ class Engine(hooks.Replay):
         self.graft: Any = None
         self.excepthook: Any = None
         self.guarded = False
+        self.copied: set[str] = set()
 
     def in_child(self) -> None:
         """A child was forked in mid-replay: it may live on behind it, so it must be heard and write its files."""
@@ -255,7 +256,9 @@ class Engine(hooks.Replay):
         if not self.guarded:
             self.guarded = True
             guards.guard_torch()
-        return Graft(self.saved["nodes"], self.opened.storage, lenient=lenient)
+        graft = Graft(self.saved["nodes"], self.opened.storage, lenient=lenient)
+        graft.copied = self.copied
+        return graft
 
     def _is_prefix(self, found: position.Position, *, whole: bool) -> bool:
         """The frames are those of the record, and all but the innermost stand where they stood."""

@@ -28,9 +28,13 @@ class Graft:
         """What can't be restored stands as Gone: the program has not come to the place that makes it again."""
         self.storages = storages
         """Name to the saved bytes, as a memoryview: ckptd.store.reader.OpenCheckpoint.storage."""
+        self.copied: set[str] = set()
+        """Names of storages whose bytes the fresh one has had from an earlier graft."""
         self.fresh: dict[int, Any] = {}
         """Number of a node to the fresh object that was matched with it."""
         self.taken: set[int] = set()
+        self.pinned: set[int] = set()
+        """Nodes of iterators that lie where they can't be exchanged: see ckptd_agent.state.iterators.settle."""
         self.made: dict[int, Any] = {}
         self._pairs: deque[tuple[int, Any]] = deque()
         self.later: list[Callable[[], None]] = []
@@ -101,7 +105,8 @@ class Graft:
         node = self.nodes[number]
         kind = KINDS[node[0]]
         fresh = self.fresh.get(number)
-        if kind.mutable and number in self.fresh:
+        pinned = number in self.pinned and number in self.fresh
+        if pinned or (kind.mutable and number in self.fresh):
             obj = fresh
         else:
             obj = self._made(kind, node, fresh)

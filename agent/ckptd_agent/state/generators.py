@@ -13,7 +13,7 @@ from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
-from ckptd_agent.state.iterators import hidden_iterators, settle
+from ckptd_agent.state.iterators import hidden_iterators, pin, settle
 
 MOST_DRAWS = 10_000
 """A generator whose first so many yields don't come to the saved place is given up."""
@@ -34,9 +34,7 @@ class Generator(Kind):
             capture.trouble(f"the generator {code.co_name} is running")
             return [key, "running", 0, [], []]
         own = dict(frame.f_locals)
-        hidden = hidden_iterators(obj, list(own.values()))
-        if obj.gi_yieldfrom is not None and all(obj.gi_yieldfrom is not each for each in hidden):
-            hidden.append(obj.gi_yieldfrom)
+        hidden = _on_stack(obj)
         state = "fresh" if frame.f_lasti < 0 or _not_started(obj) else "suspended"
         return [key, state, frame.f_lasti, capture.items(own.items()), capture.children(hidden)]
 
@@ -49,6 +47,8 @@ class Generator(Kind):
     def match(self, node: Node, fresh: types.GeneratorType[Any, Any, Any], graft: Graft) -> None:
         if fresh.gi_frame is None:
             return
+        for child in node[5]:
+            pin(child, graft)
         own = fresh.gi_frame.f_locals
         for name, value in zip(node[4][::2], node[4][1::2], strict=True):
             if name in own:
@@ -90,9 +90,7 @@ class Generator(Kind):
         for name, value in zip(own[::2], own[1::2], strict=True):
             if name in now:
                 graft.pair(value, now[name])
-        fresh = hidden_iterators(obj, list(now.values()))
-        if obj.gi_yieldfrom is not None and all(obj.gi_yieldfrom is not each for each in fresh):
-            fresh.append(obj.gi_yieldfrom)
+        fresh = _on_stack(obj)
         if len(fresh) != len(hidden):
             raise graft.refuse(f"the loops of the generator {node[1][1]} can't be told apart")
         for child, each in zip(hidden, fresh, strict=True):
@@ -101,6 +99,14 @@ class Generator(Kind):
         values = graft.values(own)
         graft.fill(ITERATORS)
         frames.write(obj.gi_frame, dict(zip(values[::2], values[1::2], strict=True)))
+
+
+def _on_stack(obj: types.GeneratorType[Any, Any, Any]) -> list[Any]:
+    """Iterators of its for loops, and what it yields from."""
+    found = hidden_iterators(obj)
+    if obj.gi_yieldfrom is not None and all(obj.gi_yieldfrom is not each for each in found):
+        found.append(obj.gi_yieldfrom)
+    return found
 
 
 def _not_started(obj: types.GeneratorType[Any, Any, Any]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import gc
 import itertools
+import sys
+import types
 import warnings
 from typing import Any
 
@@ -122,6 +124,8 @@ def settle(child: Any, obj: Any, graft: Graft) -> None:
         graft.again(child[0])
         graft.fill(ITERATORS)
         return
+    if graft.made.setdefault(child[0], obj) is not obj:
+        raise graft.refuse(f"an iterator ({node[1]}) is held in two places that can't be brought together")
     _, now_args, *_ = reduce_iterator(obj)
     if isinstance(obj, enumerate):
         _advance_enumerate(obj, node[3][1])
@@ -199,15 +203,35 @@ def _advance_enumerate(obj: Any, number: int) -> None:
             return
 
 
-def hidden_iterators(obj: Any, known: list[Any]) -> list[Any]:
-    """Objects on the value stack of a suspended generator: the iterators of its for loops."""
-    seen = {id(each) for each in known}
+def hidden_iterators(obj: types.GeneratorType[Any, Any, Any]) -> list[Any]:
+    """Iterators on the value stack of a suspended generator, those of its for loops, be they in variables, too.
+
+    The garbage collector sees variables and stack alike: what it sees more often than there are variables that
+    hold it lies on the stack.
+    """
+    frame = obj.gi_frame
+    referents = gc.get_referents(obj)
+    if frame in referents and sys.version_info < (3, 11):
+        referents = gc.get_referents(frame)
+    in_cells = {*frame.f_code.co_cellvars, *frame.f_code.co_freevars}
+    own = collections.Counter(id(value) for name, value in frame.f_locals.items() if name not in in_cells)
     found = []
-    for each in gc.get_referents(obj):
-        if id(each) not in seen and hasattr(each, "__next__"):
-            seen.add(id(each))
+    for each in referents:
+        if not hasattr(type(each), "__next__"):
+            continue
+        own[id(each)] -= 1
+        if own[id(each)] == -1:
             found.append(each)
     return found
+
+
+def pin(child: Any, graft: Graft) -> None:
+    """An iterator that lies where it can't be exchanged: the fresh one is kept, and settled later."""
+    node = graft.nodes[child[0]] if isinstance(child, list) else None
+    if node is not None and node[0] == "iterator" and child[0] not in graft.pinned:
+        graft.pinned.add(child[0])
+        for each in node[3]:
+            pin(each, graft)
 
 
 register(Iterator)

@@ -18,6 +18,9 @@ DTYPE_NAMES = {
 }  # fmt: skip
 """safetensors names; storages of other types are written as bytes."""
 
+SMALL = 1 << 16
+"""Bytes of a storage that are copied at every stage of a replay."""
+
 
 class Storage(Kind):
     """Bytes that one or more tensors look at. What the drain copies is found under its name."""
@@ -45,8 +48,11 @@ class Storage(Kind):
             storage = torch.empty(
                 node[2], dtype=torch.uint8, device=node[3], pin_memory=node[4]
             ).untyped_storage()
-        if node[2]:
+        # A stage copies what is big but once: the program only passes by. The last graft copies everything.
+        passed_by = graft.lenient and fresh is not None and node[1] in graft.copied and node[2] > SMALL
+        if node[2] and not passed_by:
             storage.copy_(_bytes(graft.storages(node[1]), node[2]))
+            graft.copied.add(node[1])
         return storage
 
 
