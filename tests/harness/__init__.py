@@ -9,7 +9,7 @@ assert compare(plain, under) == []
 """
 
 from harness.live import Action, LiveRun, run_ckptd
-from harness.moments import Committed, FileHas, Line, Moment, Start
+from harness.moments import Committed, FileHas, Line, Moment, Said, Start
 from harness.outcome import Outcome, compare, leftovers, unrepeated
 from harness.plain import run_plain
 
@@ -21,6 +21,7 @@ __all__ = [
     "LiveRun",
     "Moment",
     "Outcome",
+    "Said",
     "Start",
     "compare",
     "leftovers",

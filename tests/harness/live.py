@@ -44,9 +44,13 @@ class LiveRun:
         options: Sequence[str] = (),
         env: dict[str, str] | None = None,
         stdin: bytes = b"",
+        before: Sequence[str] = (),
         deadline: float = 120.0,
     ) -> None:
-        """Start it. ``deadline``: seconds from now by which all must be over."""
+        """Start it. ``deadline``: seconds from now by which all must be over.
+
+        ``before`` are the words of a command that becomes the one given behind it, such as ``unshare -m``.
+        """
         self.cwd = cwd
         self.started = float("inf")
         self.processes: list[psutil.Process] = []
@@ -59,7 +63,7 @@ class LiveRun:
         given = _readable(stdin)
         self._ckptd = psutil.Popen(
             [
-                *(sys.executable, "-m", "ckptd", "run", "--store", str(store), *options),
+                *(*before, sys.executable, "-m", "ckptd", "run", "--store", str(store), *options),
                 *("--", sys.executable, *self._arguments),
             ],
             cwd=cwd,
@@ -83,13 +87,21 @@ class LiveRun:
         """Complete lines on stdout so far."""
         return bytes(self._out).split(b"\n")[:-1]
 
+    def said(self) -> list[bytes]:
+        """Complete lines of ckptd's own so far."""
+        return [line for line in bytes(self._err).split(b"\n")[:-1] if line.startswith(b"ckptd: ")]
+
     def job(self) -> psutil.Process | None:
         """The training process as it is now: the child of ckptd that runs the command."""
         if self.processes and self._alive(self.processes[-1]):
             return self.processes[-1]
         for child in self._children(self._ckptd):
             # The whole command must match: between fork and exec a child still shows ckptd's own.
-            if self._command(child)[1:] == self._arguments and child not in self.processes:
+            # So does the attempt's number: DataLoader workers of one that was ended come to ckptd, the subreaper.
+            if (
+                self._command(child)[1:] == self._arguments
+                and self._attempt(child) == len(self.processes) + 1
+            ):
                 self.processes.append(child)
                 self.started = time.monotonic()
                 return child
@@ -201,6 +213,13 @@ class LiveRun:
             return []
 
     @staticmethod
+    def _attempt(process: psutil.Process) -> int:
+        try:
+            return int(process.environ().get("CKPTD_ATTEMPT", 0))
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            return 0
+
+    @staticmethod
     def _command(process: psutil.Process) -> list[str]:
         try:
             return process.cmdline()
@@ -225,6 +244,7 @@ def run_ckptd(
     options: Sequence[str] = (),
     env: dict[str, str] | None = None,
     stdin: bytes = b"",
+    before: Sequence[str] = (),
     deadline: float = 120.0,
 ) -> Outcome:
     """Run a script under ckptd, do each action when its moment comes, and wait for the end.
@@ -233,8 +253,9 @@ def run_ckptd(
     it, in seconds. Nothing of it runs any more when this returns or raises.
     """
     with LiveRun(
-        script_args, cwd, store=store, options=options, env=env, stdin=stdin, deadline=deadline
-    ) as run:
+        script_args, cwd, store=store, options=options, env=env, stdin=stdin, before=before,
+        deadline=deadline,
+    ) as run:  # fmt: skip
         for action in actions:
             run.act(action)
         return run.wait()

@@ -19,6 +19,9 @@ class View(Protocol):
     def lines(self) -> list[bytes]:
         """Complete lines on stdout so far, of all the job's processes."""
 
+    def said(self) -> list[bytes]:
+        """Complete lines of ckptd's own on stderr so far."""
+
 
 class Moment(Protocol):
     """Something that comes once in a run."""
@@ -42,6 +45,19 @@ class Line:
     def has_come(self, view: View) -> bool:
         found = re.compile(self.pattern.encode())
         return sum(1 for line in view.lines() if found.search(line)) >= self.n
+
+
+@dataclass(frozen=True)
+class Said:
+    """ckptd has said the ``n``-th line that ``pattern`` is found in."""
+
+    pattern: str
+    n: int = 1
+    after: float = 0.0
+
+    def has_come(self, view: View) -> bool:
+        found = re.compile(self.pattern.encode())
+        return sum(1 for line in view.said() if found.search(line)) >= self.n
 
 
 @dataclass(frozen=True)

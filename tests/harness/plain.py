@@ -26,8 +26,10 @@ def run_plain(
     empty when the answer is known already. ``deadline`` in seconds.
     """
     command = [sys.executable, *map(str, script_args)]
-    text = Path(command[1]).read_bytes() if Path(command[1]).is_file() else b""
-    key = (tuple(command), tuple(sorted((env or {}).items())), text, stdin)
+    script = Path(command[1])
+    text = script.read_bytes() if script.is_file() else b""
+    where = "" if script.is_absolute() else str(cwd)
+    key = (tuple(command), tuple(sorted((env or {}).items())), text, stdin, where)
     if key not in _seen:
         cwd.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(

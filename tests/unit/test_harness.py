@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Committed, FileHas, Line, Outcome, Start, compare, leftovers, run_plain, unrepeated
+from harness import Committed, FileHas, Line, Outcome, Said, Start, compare, leftovers, run_plain, unrepeated
 
 PLAIN = Outcome(0, b"one\ntwo\n", b"", {"log.csv": b"a,b\n1,2\n", "model.pt": b"PK\0\1\2\3"})
 
@@ -95,8 +95,11 @@ def test_leftovers_are_found(tmp_path, monkeypatch):
 class Seen:
     """What a test can see of a run."""
 
-    def __init__(self, cwd: Path, out: bytes = b"", started: float = float("inf")) -> None:
-        self.cwd, self.out, self.started = cwd, out, started
+    def __init__(self, cwd: Path, out: bytes = b"", started: float = float("inf"), err: bytes = b"") -> None:
+        self.cwd, self.out, self.started, self.err = cwd, out, started, err
+
+    def said(self) -> list[bytes]:
+        return self.err.split(b"\n")[:-1]
 
     def lines(self) -> list[bytes]:
         return self.out.split(b"\n")[:-1]
@@ -107,6 +110,8 @@ def test_moments(tmp_path):
     assert Line("epoch").has_come(seen)
     assert Line("^epoch", n=2).has_come(seen)
     assert not Line("epo", n=3).has_come(seen)
+    assert Said("could not", n=2).has_come(Seen(tmp_path, err=b"ckptd: could not save\n" * 2))
+    assert not Said("could not").has_come(Seen(tmp_path, err=b"ckptd: could not save"))
     assert not FileHas("log.csv").has_come(seen)
     (tmp_path / "log.csv").write_text("a\nb\nc")
     assert FileHas("log.csv", lines=2).has_come(seen)
