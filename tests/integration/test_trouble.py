@@ -1,0 +1,408 @@
+"""What goes wrong around a real training: each time one line, the right status, and nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import (
+    Action,
+    Committed,
+    Line,
+    LiveRun,
+    Outcome,
+    Said,
+    compare,
+    leftovers,
+    run_ckptd,
+    run_plain,
+)
+
+PROGRAM = """\
+import sys, time
+import torch
+import scale
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.Dropout(0.1), torch.nn.Linear(512, 512))
+optimizer = torch.optim.SGD(model.parameters(), 0.01)
+log = open("log.csv", "w", buffering=1)
+for step in range(int(sys.argv[1])):
+    loss = model(torch.randn(4, 64)).pow(2).mean() * scale.SCALE
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(f"step {step} loss {loss.item():.9f}", flush=True)
+    print(step, loss.item(), sep=",", file=log)
+    time.sleep(0.01)
+torch.save(model.state_dict(), "model.pt")
+print("done")
+"""
+STEPS = "60"
+
+
+class Place:
+    """A program, the folder that it runs in, and a store."""
+
+    def __init__(self, folder: Path, text: str = PROGRAM) -> None:
+        self.folder = folder
+        self.cwd = folder / "run"
+        self.store = folder / "store"
+        self.script = folder / "train.py"
+        self.script.write_text(text)
+        (folder / "scale.py").write_text("SCALE = 1.0\n")
+
+    @property
+    def command(self) -> list[str | Path]:
+        return [self.script, STEPS]
+
+    def plain(self) -> Outcome:
+        return run_plain(self.command, self.folder / "plain")
+
+    def run(self, *options: str, **more) -> Outcome:
+        return run_ckptd(
+            more.pop("command", self.command), self.cwd, store=self.store, options=options, **more
+        )
+
+    def live(self, *options: str, **more) -> LiveRun:
+        return LiveRun(self.command, self.cwd, store=self.store, options=options, **more)
+
+    def checkpoints(self) -> list[Path]:
+        found = self.store.glob("jobs/*/checkpoints/0*")
+        return sorted(found, key=lambda path: (path.name[:12], path.stat().st_mtime_ns))
+
+
+def hashes(*folders: Path) -> dict[str, str]:
+    """Every file below the folders: what is to stay as it is."""
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def one_line(outcome: Outcome, status: int) -> str:
+    """The only line of a run that says why there is none; nothing else was said or printed."""
+    assert outcome.status == status, outcome.stderr.decode()
+    assert outcome.stdout == b""
+    (line,) = outcome.stderr.decode().splitlines()
+    assert line.startswith("ckptd: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A run with --every that was stopped in the middle; it has several checkpoints."""
+    place = Place(tmp_path_factory.mktemp("trouble"))
+    plain = place.plain()
+    stop = Action(Line("^step 30 "), to="ckptd")
+    # Between the periodic ones and the last lie steps enough for it to be a checkpoint of its own.
+    stopped = place.run("--every", "8steps", "-v", actions=[stop])
+    assert stopped.status == 75, stopped.stderr.decode()
+    assert plain.stdout.startswith(stopped.stdout)
+    assert len(place.checkpoints()) == 3
+    shutil.copytree(place.store, place.folder / "kept" / "store")
+    shutil.copytree(place.cwd, place.folder / "kept" / "run")
+    return place
+
+
+@pytest.fixture
+def stopped(stopped_once: Place) -> Iterator[Place]:
+    """The same for each test: whatever the one before has done to it."""
+    for name in ("store", "run"):
+        shutil.rmtree(stopped_once.folder / name)
+        shutil.copytree(stopped_once.folder / "kept" / name, stopped_once.folder / name)
+    (stopped_once.folder / "scale.py").write_text("SCALE = 1.0\n")
+    yield stopped_once
+    assert leftovers(stopped_once.store) == []
+
+
+def rest(place: Place, resumed: Outcome, checkpoint: Path) -> list[str]:
+    """How a run that went on from a checkpoint differs from the rest of the plain one."""
+    plain = place.plain()
+    lines = plain.stdout.splitlines(keepends=True)[int(checkpoint.name[:12]) :]
+    return compare(plain.saying(b"".join(lines)), resumed)
+
+
+# ---- damage -------------------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+DAMAGE = [("tensors.safetensors", flip), ("manifest.json", cut), ("graph.msgpack", flip)]
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGE[:2], ids=["a flipped bit", "half a manifest"])
+def test_a_damaged_checkpoint_is_said_and_the_older_one_taken(stopped, file, damage):
+    *_, older, newest = stopped.checkpoints()
+    damage(newest / file)
+    again = stopped.run()
+    first = again.stderr.decode().splitlines()[0]
+    assert first.startswith(f"ckptd: checkpoint {newest.name} is damaged (")
+    assert first.endswith(f"going back to step {int(older.name[:12])}")
+    assert rest(stopped, again, older) == [], again.stderr.decode()
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGE, ids=["tensors", "manifest", "graph"])
+def test_where_no_checkpoint_is_whole_nothing_is_started(stopped, file, damage):
+    *others, newest = stopped.checkpoints()
+    for path in others:
+        shutil.rmtree(path)
+    damage(newest / file)
+    before = hashes(stopped.cwd, newest)
+    line = one_line(stopped.run(), 13)
+    assert str(newest / file) in line or newest.name in line
+    assert line.endswith("start over with --fresh")
+    assert hashes(stopped.cwd, newest) == before
+
+
+# ---- who and what goes on -----------------------------------------------------------------------
+
+
+def test_changed_sources(stopped):
+    *_, newest = stopped.checkpoints()
+    before = hashes(stopped.cwd, newest)
+    # The order of its factors is another text, but no other number.
+    changed = PROGRAM.replace("optimizer.zero_grad()", "optimizer.zero_grad(set_to_none=True)")
+    stopped.script.write_text(changed)
+    try:
+        line = one_line(stopped.run(), 14)
+        assert str(stopped.script) in line
+        assert "--fresh" in line
+        assert "--allow-changed" in line
+        assert hashes(stopped.cwd, newest) == before
+        allowed = stopped.run("--allow-changed")
+        assert f"{stopped.script} changed since" in allowed.stderr.decode()
+        assert rest(stopped, allowed, newest) == [], allowed.stderr.decode()
+    finally:
+        stopped.script.write_text(PROGRAM)
+
+
+def test_a_module_beside_the_script_has_changed_and_fresh_starts_over(stopped):
+    (stopped.folder / "scale.py").write_text("SCALE = 2.0\n")
+    assert "scale.py changed since the checkpoint" in one_line(stopped.run(), 14)
+    (stopped.folder / "scale.py").write_text("SCALE = 1.0\n")
+    fresh = stopped.run("--fresh", "-q")
+    assert compare(stopped.plain(), fresh) == []
+    assert fresh.stderr == b""
+
+
+def test_a_finished_job_with_a_name(tmp_path):
+    place = Place(tmp_path)
+    options = ("--name", "mine")
+    first = place.run(*options, "-v", command=[place.script, "3"])
+    assert first.status == 0
+    assert first.stdout.endswith(b"done\n")
+    said = first.stderr.decode()
+    assert "attempt 1 of job" in said
+    assert "the agent in process" in said
+    before = hashes(place.cwd)
+    assert one_line(place.run(*options, command=[place.script, "3"]), 14) == (
+        "ckptd: job 'mine' has finished: start it over with --fresh, or choose another --name"
+    )
+    assert hashes(place.cwd) == before
+
+
+# ---- the supervisor is killed -------------------------------------------------------------------
+
+
+def test_a_locked_job_and_a_killed_supervisor(tmp_path):
+    place = Place(tmp_path)
+    plain = place.plain()
+    with place.live("--every", "10steps") as run:
+        run.act(Action(Committed(place.store), signal=0))
+        locked = one_line(place.run(), 11)
+        assert "is held by process" in locked
+        assert "--name" in locked
+        run.act(Action(Line("^step 20 "), signal=signal.SIGKILL, to="ckptd"))
+        orphan = one_line(place.run(), 11)
+        assert f"still runs as process {run.processes[0].pid}" in orphan
+        alone = run.wait()
+    assert compare(plain, alone, status=-signal.SIGKILL) == []
+    # Nobody saw its end: the same command goes on from what is in the store, and comes to the same end.
+    *_, newest = place.checkpoints()
+    again = place.run()
+    assert "--fresh starts over" in again.stderr.decode()
+    assert rest(place, again, newest) == [], again.stderr.decode()
+    assert leftovers(place.store) == []
+
+
+# ---- the store ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--no-such-flag"], 2, ["--no-such-flag", "ckptd run --help"]),
+        (["--store", "a-file"], 10, ["a-file", "--store"]),
+        (["--store", "/proc/store"], 10, ["/proc/store", "--store"]),
+    ],
+)
+def test_what_can_not_be_begun(tmp_path, options, status, words):
+    place = Place(tmp_path)
+    place.cwd.mkdir()
+    (place.cwd / "a-file").write_text("mine")
+    line = one_line(place.run(*options), status)
+    assert all(word in line for word in words), line
+    assert hashes(place.cwd).keys() == {str(place.cwd / "a-file")}
+
+
+def can_mount() -> bool:
+    """Whether a file system can be mounted here for one process and those it starts."""
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return (
+        os.geteuid() == 0
+        and shutil.which("unshare") is not None
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
+needs_mount = pytest.mark.skipif(not can_mount(), reason="needs root and mount namespaces")
+
+
+def mounted(folder: Path, options: str, then: str = "true") -> list[str]:
+    """The words before a command that see a small file system at ``folder``, which goes with them."""
+    folder.mkdir()
+    script = f'mount -t tmpfs -o {options} tmpfs "$0" && {then} && exec "$@"'
+    return ["unshare", "-m", "sh", "-ec", script, str(folder)]
+
+
+@needs_mount
+def test_a_store_on_a_read_only_disk(tmp_path):
+    place = Place(tmp_path)
+    line = one_line(place.run(before=mounted(place.store, "ro,mode=0700")), 10)
+    assert str(place.store) in line
+    assert "--store" in line
+
+
+@needs_mount
+def test_a_full_disk(tmp_path):
+    """The dump fails and training goes on; with room again the next one is good."""
+    place = Place(tmp_path)
+    disk, place.store = place.store, place.store / "store"
+    fill = 'dd if=/dev/zero of="$0"/filler bs=1024 count=3700 2>/dev/null'
+    with place.live(before=mounted(disk, "size=4m,mode=0700", fill)) as run:
+        run.act(Action(Line("^step 5 ")))
+        run.act(Action(Said("could not save: .*has no room left"), signal=0, same=True))
+        inside = Path(f"/proc/{run.processes[0].pid}/root{disk}")
+        assert list(inside.glob("store/jobs/*/checkpoints/*")) == []
+        (inside / "filler").unlink()
+        run.act(Action(Line("^step 25 "), same=True))
+        ended = run.wait()
+    assert compare(place.plain(), ended) == [], ended.stderr.decode()
+    assert len(ended.processes) == 2, ended.stderr.decode()
+    failed, saved, resumed = ended.stderr.decode().splitlines()
+    assert failed.endswith("make room or name another --store; training goes on")
+    assert "SIGTERM: saved step" in saved
+    assert "resumed at step" in resumed
+    assert leftovers(place.store) == []
+
+
+# ---- a program that goes another way ------------------------------------------------------------
+
+FICKLE = {
+    "ends": """\
+import os
+if os.path.exists("seen"):
+    print("nothing to do")
+    sys.exit(0)
+open("seen", "w").close()
+train(100)
+""",
+    "trains elsewhere": """\
+import os
+if os.path.exists("seen"):
+    for step in range(3):
+        one(step)
+open("seen", "w").close()
+train(100)
+""",
+}
+FICKLE_TRAIN = """\
+import sys, time
+import torch
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), 0.01)
+
+
+def one(step):
+    optimizer.zero_grad()
+    model(torch.ones(4)).sum().backward()
+    optimizer.step()
+    print("step", step, flush=True)
+    time.sleep(0.01)
+
+
+def train(steps):
+    for step in range(steps):
+        one(step)
+
+
+"""
+
+
+@pytest.mark.parametrize("name", ["ends", "trains elsewhere"])
+def test_a_program_that_goes_another_way_is_refused(tmp_path, name):
+    place = Place(tmp_path, FICKLE_TRAIN + FICKLE[name])
+    first = place.run("--every", "5steps", actions=[Action(Line("step 17$"), to="ckptd")])
+    assert first.status == 75, first.stderr.decode()
+    *_, older, newest = place.checkpoints()
+    before = hashes(place.cwd, *place.checkpoints())
+    refused = place.run()
+    assert refused.status == 14
+    assert refused.stdout == b""
+    begun, line = refused.stderr.decode().splitlines()
+    assert "goes on from step" in begun
+    assert f"step {int(newest.name[:12])} can't be resumed, nothing was changed: the program" in line
+    assert "start over with --fresh, or go on from step" in line
+    assert f"move {newest} out of its folder" in line
+    assert hashes(place.cwd, *place.checkpoints()) == before
+    assert leftovers(place.store) == []
+    if name == "ends":  # the way out that it names is one, as far as the store goes
+        shutil.move(newest, tmp_path / "aside")
+        assert f"goes on from step {int(older.name[:12])} " in place.run().stderr.decode()
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+
+def median_seconds(*command: str) -> float:
+    def once() -> float:
+        begun = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begun
+
+    return statistics.median(once() for _ in range(5))
+
+
+def test_help_is_there_at_once():
+    floor = median_seconds(sys.executable, "-c", "pass")
+    taken = median_seconds(sys.executable, "-m", "ckptd", "--help")
+    # A machine on which Python itself takes long is not ckptd's.
+    assert taken - floor < 0.25, f"{taken:.3f} s, of which Python alone {floor:.3f} s"
+    assert taken < 0.3 or floor > 0.1
+
+
+def test_help_and_run_import_no_torch():
+    code = "import sys, ckptd.daemon.supervisor, ckptd.cli.run, ckptd.cli.main\nsys.exit('torch' in sys.modules)\n"
+    subprocess.run([sys.executable, "-c", code], check=True)
