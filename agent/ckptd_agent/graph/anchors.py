@@ -116,7 +116,7 @@ class Anchor(Kind):
         module = cls.__module__ or ""
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(obj, torch.nn.Module):
-            return False
+            return cls.__name__.startswith("GraphModule")
         return any(
             module == name or module.startswith((name + ".", name + "._")) for name in HANDLED_ELSEWHERE
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
@@ -68,23 +69,40 @@ class Dict(Kind):
     turn = KEYED
 
     def capture(self, obj: dict[Any, Any], capture: Capture) -> Node:
-        return [capture.items(obj.items())]
+        if "__name__" in obj and is_namespace(obj):
+            return [[], obj["__name__"]]
+        return [capture.items(obj.items()), None]
 
     def keys(self, node: Node) -> list[Any]:
         children: list[Any] = node[1]
         return children
 
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return type(fresh) is dict and (node[2] is None or fresh.get("__name__") == node[2])
+
     def match(self, node: Node, fresh: dict[Any, Any], graft: Graft) -> None:
         match_items(node[1], fresh, graft)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> dict[Any, Any]:
+        if node[2] is not None:
+            return (
+                vars(sys.modules[node[2]]) if node[2] in sys.modules else graft.missing(f"module {node[2]}")
+            )
         return {}
 
     def fill(self, node: Node, obj: dict[Any, Any], graft: Graft) -> None:
+        if node[2] is not None:
+            return  # the user's modules are restored by themselves, others are none of ours
         values = graft.values(node[1])
         new = kept(obj, values[::2], values[1::2])
         dict.clear(obj)
         dict.update(obj, new)
+
+
+def is_namespace(obj: dict[Any, Any]) -> bool:
+    """The dict is that of a module."""
+    name = obj["__name__"]
+    return type(name) is str and getattr(sys.modules.get(name), "__dict__", None) is obj
 
 
 def match_items(items: list[Any], fresh: dict[Any, Any], graft: Graft) -> None:

@@ -8,25 +8,29 @@ from types import FrameType
 from typing import Any
 
 from ckptd_agent.graph.graft import kept
+from ckptd_agent.loops import variables as running
 
 if sys.version_info < (3, 13):
     _to_fast = ctypes.pythonapi.PyFrame_LocalsToFast
     _to_fast.argtypes = [ctypes.py_object, ctypes.c_int]
     _to_fast.restype = None
 
-HIDDEN = {"__builtins__"}
+COMPILERS = ("__compiled_fn_", "__resume_at_", "__builtins_dict__", "__import_", "__load_module_")
+"""What torch's compiler puts into the namespaces of modules; beginnings of names."""
 
 
 def read(frame: FrameType) -> dict[str, Any]:
     """The variables of a function's frame, or the namespace of a module's."""
     if frame.f_code.co_name == "<module>":
         return {name: value for name, value in frame.f_globals.items() if is_variable(name)}
-    return dict(frame.f_locals)
+    return running.read(frame)
 
 
 def is_variable(name: Any) -> bool:
-    """A name of a module that belongs to the user and not to the import system."""
-    return not (isinstance(name, str) and name.startswith("__") and name.endswith("__"))
+    """A name of a module that belongs to the user and not to the import system or to torch's compiler."""
+    if not isinstance(name, str) or not name.startswith("__"):
+        return True
+    return not (name.endswith("__") or name.startswith(COMPILERS))
 
 
 def write(frame: FrameType, variables: dict[str, Any]) -> None:
@@ -44,6 +48,7 @@ def write(frame: FrameType, variables: dict[str, Any]) -> None:
     names.clear()
     names.update(variables)
     _to_fast(ctypes.py_object(frame), ctypes.c_int(1))
+    running.release(frame, names)
 
 
 def write_module(namespace: dict[str, Any], variables: dict[str, Any]) -> None:

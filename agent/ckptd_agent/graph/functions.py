@@ -134,6 +134,11 @@ class Function(Kind):
         user = table.source_of(obj.__code__) is not None
         if not user and find_named(obj.__module__, obj.__qualname__) is obj:
             return [obj.__module__, obj.__qualname__, 0, [], None, None, [], None]
+        if is_compilers(obj.__code__):
+            own = [
+                (name, obj.__dict__[name]) for name in ("_torchdynamo_orig_callable",) if name in obj.__dict__
+            ]
+            return [obj.__module__, obj.__qualname__, 0, [], None, None, capture.items(own), None]
         return [
             obj.__module__,
             obj.__qualname__,
@@ -178,12 +183,17 @@ class Function(Kind):
 
     def fill(self, node: Node, obj: types.FunctionType, graft: Graft) -> None:
         graft.values(node[4])
+        values = graft.values(node[7])
         if node[3]:
             obj.__defaults__ = graft.value(node[5])
             obj.__kwdefaults__ = graft.value(node[6])
-            values = graft.values(node[7])
             obj.__dict__.clear()
             obj.__dict__.update(zip(values[::2], values[1::2], strict=True))
+
+
+def is_compilers(code: types.CodeType) -> bool:
+    """The code is part of torch's compiler: what it holds is made again by compiling."""
+    return any(f"/torch/{part}/" in code.co_filename for part in ("_dynamo", "_inductor", "_functorch", "fx"))
 
 
 class Cell(Kind):
