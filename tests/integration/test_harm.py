@@ -312,6 +312,104 @@ for function in (over_lines, while_test, in_iterable, returned, unpack, not_iter
 warnings.warn("the last")
 recursive(3)
 """,
+    # When things go is a program's business too: a model that stays fills a GPU.
+    "lifetimes": """\
+import sys, weakref, gc
+import torch
+gc.disable()
+
+class Big:
+    def __init__(self, name): self.name = name
+    def __del__(self): print("gone", self.name)
+
+def step():
+    w = torch.ones(3, requires_grad=True)
+    w.sum().backward()
+    return w
+
+def train():
+    big = Big("in function")
+    for i in range(2):
+        step()
+    del big
+    print("after del")
+    other = Big("local")
+    other = None
+    print("after None")
+
+def load():
+    for attempt in range(3):
+        try:
+            return Big(f"returned {attempt}")
+        finally:
+            str(attempt).strip(); step()
+
+def load_training():
+    for attempt in range(3):
+        step()
+        return Big("returned after training")
+
+def items():
+    for thing in [Big("item 1"), Big("item 2")]:
+        step()
+    print("loop over")
+    thing = None
+    print("thing is None")
+
+def generator():
+    try:
+        for i in range(3):
+            step()
+            yield Big(f"yielded {i}")
+    finally:
+        print("generator closed")
+
+def consume():
+    for x in generator():
+        step()
+        break
+    print("left the loop")
+    x = None
+    print("x is None")
+
+def failing():
+    big = Big("in a failing function")
+    for i in range(3):
+        step()
+        raise ValueError("no")
+
+train()
+a = load(); a = None
+print("a")
+b = load_training(); del b
+print("b")
+items()
+consume()
+try:
+    failing()
+except ValueError:
+    print("caught")
+print("after")
+c = Big("global")
+for i in range(2):
+    step()
+del c
+print("c is gone")
+def refs():
+    x = object()
+    for i in range(2): step()
+    print(sys.getrefcount(x))
+refs()
+def held():
+    d = locals()
+    y = 5
+    for i in range(2): step()
+    print(d)
+    e = locals()
+    z = 3
+    print(sorted(e), e is d)
+held()
+""",
 }
 BESIDE = """\
 class Base:

@@ -48,7 +48,7 @@ def write(frame: FrameType, variables: dict[str, Any]) -> None:
     names.clear()
     names.update(variables)
     _to_fast(ctypes.py_object(frame), ctypes.c_int(1))
-    running.release(frame, names)
+    names.clear()  # the frame would keep what it refers to
 
 
 def write_module(namespace: dict[str, Any], variables: dict[str, Any]) -> None:

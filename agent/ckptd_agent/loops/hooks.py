@@ -139,6 +139,8 @@ def look_at_end(record: r.Record, loop: int) -> None:
     r.how[0] = 0
     if record[r.FLAGS] & (r.BACKWARD | r.STEP):
         ledger.note(r.stack[-1], loop, record[r.ORDINAL], how, sys._getframe(2))
+    if how == r.RETURNED and not r.stack[-1][r.FLAGS] & r.LEAVING:
+        r.returned[0] = None  # the last loop that this return leaves: the value is the program's alone
     if at_safe_point is not None and how <= r.BROKEN and replay is None:
         global ended_ordinal
         ended_ordinal = record[r.ORDINAL]

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from ckptd_agent.loops import record as r
+from ckptd_agent.loops import variables
 
 SMALL = 4096
 """Elements of a tensor or array, or characters of a string, that are cheap to keep."""
@@ -54,8 +55,8 @@ def small_variables(frame: FrameType) -> dict[str, Any]:
     What is left out has, when the loop is skipped in a replay, the value that it had before the loop; that
     is enough to reach the safe point, and what still lives there is then restored exactly.
     """
-    variables = frame.f_locals.items()
-    return {name: small_copy(v) for name, v in variables if not name.startswith("__") and is_small(v)}
+    found = variables.read(frame).items()
+    return {name: small_copy(v) for name, v in found if not name.startswith("__") and is_small(v)}
 
 
 def is_small(value: Any, depth: int = 3) -> bool:
