@@ -33,6 +33,10 @@ def digest(namespace: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+GONE = "<gone>"
+"""What ckptd could not make again: whatever the program does with it fails, loudly."""
+
+
 class _Walk:
     def __init__(self) -> None:
         self.numbers: dict[int, int] = {}
@@ -41,6 +45,8 @@ class _Walk:
         self.kept: list[Any] = []
 
     def describe(self, obj: Any) -> str:
+        if type(obj).__name__ == "Gone":
+            return GONE
         if obj is None or isinstance(obj, bool | int | float | complex | str | bytes | range | slice):
             return f"{type(obj).__name__}:{obj!r}"
         if isinstance(obj, types.ModuleType | types.BuiltinFunctionType | torch.dtype | torch.device):

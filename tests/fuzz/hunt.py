@@ -86,7 +86,7 @@ def small(verdict: Verdict, warmers: Warmers) -> tuple[str, dict[str, Any]]:
     def fails(text: str) -> bool:
         nonlocal last
         found = warmers.examine(
-            {"text": text, "most": 40, "seed": 1, "twice": 0, "again": failure.get("again")}
+            {"text": text, "most": 15, "seed": 1, "twice": 0, "again": failure.get("again")}
         )["failures"]
         alike = [each for each in found if each["kind"] == failure["kind"]]
         if alike:

@@ -757,9 +757,9 @@ class Maker:
             self.say(BY_HAND.rstrip())
         self.say(TICK.rstrip())
         self.functions += [Function("tick({})", 1, 1), Function("train({})", 1, 1)]
-        for _ in range(self.draw.randrange(2, 6)):
-            self.draw.choice([self.make_container, self.assign, self.change_tensor, self.change_array, self.alias])()
         for _ in range(self.draw.randrange(1, 6)):
+            self.draw.choice([self.make_container, self.assign, self.change_tensor, self.change_array, self.alias])()
+        for _ in range(self.draw.randrange(0, 4)):
             self.define()
             if self.chance(0.3):
                 self.draw.choice([self.make_container, self.assign, self.make_iterator])()
@@ -768,9 +768,9 @@ class Maker:
             del cost
             self.say("print(main())" if self.chance(0.5) else "result = main()")
         else:
-            self.statements(self.draw.randrange(3, 9), 3)
+            self.statements(self.draw.randrange(1, 5), 3)
             self.for_loop(2)
-            self.statements(2, 1)
+            self.statements(1, 1)
         return "\n".join(self.lines) + "\n"
 
 

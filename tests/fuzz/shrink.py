@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,9 @@ def shrink(text: str, fails: Fails, most: int = 1500) -> str:
         tries += 1
         try:
             candidate = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
-            compile(candidate, "program.py", "exec")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(candidate, "program.py", "exec")
         except (SyntaxError, ValueError, AttributeError):
             return False
         return fails(candidate)
@@ -28,23 +31,18 @@ def shrink(text: str, fails: Fails, most: int = 1500) -> str:
     tree = ast.parse(text)
     if not still(tree):  # the text as ast.unparse writes it
         return text
-    size = 8
-    while tries < most:
-        changed = False
-        for edit in (*_deletions(tree, size), *_simplifications(tree if size == 1 else None)):
-            if tries >= most:
-                break
-            candidate = copy.deepcopy(tree)
-            if not edit(candidate):
-                continue
-            if still(candidate):
-                tree = candidate
-                changed = True
-                break
-        if not changed:
-            if size == 1:
-                break
-            size //= 2
+    for size in (16, 4, 1, 1):
+        for edits in (_deletions, _unwrappings, _replacements) if size == 1 else (_deletions,):
+            place = 0
+            while tries < most:
+                every = list(edits(tree, size))
+                if place >= len(every):
+                    break
+                candidate = copy.deepcopy(tree)
+                if every[place](candidate) and still(candidate):
+                    tree = candidate  # what was at this place is gone: the next edit has its number
+                else:
+                    place += 1
     return ast.unparse(tree) + "\n"
 
 
@@ -81,18 +79,19 @@ def _delete(tree: ast.Module, number: int, start: int, size: int) -> bool:
     return True
 
 
-def _simplifications(tree: ast.Module | None) -> Iterator[Edit]:
-    """Compound statements become their bodies; expressions become parts of theirs, or constants."""
-    if tree is None:
-        return
+def _unwrappings(tree: ast.Module, size: int) -> Iterator[Edit]:
+    """Compound statements become their bodies."""
     for number, (node, name) in enumerate(_blocks(tree)):
         for place, statement in enumerate(getattr(node, name)):
             if isinstance(statement, ast.If | ast.For | ast.While | ast.Try | ast.With):
                 yield lambda other, number=number, place=place: _unwrap(other, number, place)  # type: ignore[misc]
+
+
+def _replacements(tree: ast.Module, size: int) -> Iterator[Edit]:
+    """Expressions become constants, or parts of theirs."""
     for number, node in enumerate(ast.walk(tree)):
         for field, value in ast.iter_fields(node):
-            values = value if isinstance(value, list) else [value]
-            for place, each in enumerate(values):
+            for place, each in enumerate(value if isinstance(value, list) else [value]):
                 if not isinstance(each, ast.expr) or isinstance(each, ast.Constant | ast.Name):
                     continue
                 parts = [part for part in ast.iter_child_nodes(each) if isinstance(part, ast.expr)]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-RUN_SECONDS = 20.0
+RUN_SECONDS = 6.0
 """Time that one run of a program may take."""
 
 
@@ -170,6 +170,9 @@ class Examiner:
                 second = self._dumps(verdict, resumed)
             else:
                 second = []
+            if b"<gone>" in resumed.stdout or b"GoneError" in resumed.stderr:
+                _count(verdict.refused, "a variable is gone: it fails where it is used")
+                continue
             resumed.stdout = dump.stdout + resumed.stdout
             if self._equal(verdict, "difference", dump.stop, dump.where, plain, resumed):
                 for each in second:
