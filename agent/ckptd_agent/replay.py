@@ -68,6 +68,7 @@ class Engine(hooks.Replay):
         self.graft: Any = None
         self.excepthook: Any = None
         self.guarded = False
+        self.pinned: set[int] = set()
         self.copied: set[str] = set()
 
     def in_child(self) -> None:
@@ -252,12 +253,14 @@ class Engine(hooks.Replay):
     def new_graft(self, *, lenient: bool = False) -> Any:
         from ckptd_agent.graph.graft import Graft
         from ckptd_agent.state import kinds  # noqa: F401 - registers them all
+        from ckptd_agent.state.iterators import pinned
 
         if not self.guarded:
             self.guarded = True
             guards.guard_torch()
+            self.pinned = pinned(self.saved["nodes"])
         graft = Graft(self.saved["nodes"], self.opened.storage, lenient=lenient)
-        graft.copied = self.copied
+        graft.copied, graft.pinned = self.copied, self.pinned
         return graft
 
     def _is_prefix(self, found: position.Position, *, whole: bool) -> bool:

@@ -17,6 +17,8 @@ from ckptd.errors import RefusedError
 from ckptd_agent.graph.kind import GENERATORS, KINDS, Child, Kind, Node, is_child_atom
 
 T = TypeVar("T")
+_BEHIND = 1 << 60
+"""Added to the order of pinned iterators: generators, which may draw from them, are filled before."""
 
 
 class Graft:
@@ -115,6 +117,9 @@ class Graft:
         if kind.mutable and not is_gone(obj):
             self._order += 1
             heapq.heappush(self._fill, (kind.turn, self._order, number))
+        elif pinned and not self.lenient:  # at a stage the generator that draws from it may not be there yet
+            self._order += 1
+            heapq.heappush(self._fill, (kind.turn, _BEHIND + self._order, number))
         return obj
 
     def _made(self, kind: Kind, node: Node, fresh: Any) -> Any:

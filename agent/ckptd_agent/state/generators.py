@@ -13,7 +13,7 @@ from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
-from ckptd_agent.state.iterators import hidden_iterators, pin, settle
+from ckptd_agent.state.iterators import hidden_iterators, settle
 
 MOST_DRAWS = 10_000
 """A generator whose first so many yields don't come to the saved place is given up."""
@@ -47,8 +47,6 @@ class Generator(Kind):
     def match(self, node: Node, fresh: types.GeneratorType[Any, Any, Any], graft: Graft) -> None:
         if fresh.gi_frame is None:
             return
-        for child in node[5]:
-            pin(child, graft)
         own = fresh.gi_frame.f_locals
         for name, value in zip(node[4][::2], node[4][1::2], strict=True):
             if name in own:

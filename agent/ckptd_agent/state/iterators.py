@@ -12,6 +12,7 @@ from typing import Any
 
 from ckptd_agent.graph.anchors import alike
 from ckptd_agent.graph.capture import Capture
+from ckptd_agent.graph.containers import same
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
 
@@ -29,6 +30,8 @@ SETTABLE: tuple[type, ...] = tuple(
     )
 )
 """Iterators over a sequence with an index that __setstate__ sets."""
+FORWARD: tuple[type, ...] = (type(iter(())), type(iter([])))
+"""Those whose state is the number of items that they have given."""
 _d: dict[int, int] = {}
 _VIEWED: tuple[Any, ...] = (
     _d.keys(),
@@ -72,6 +75,7 @@ class Iterator(Kind):
     name = "iterator"
     exact = (*SETTABLE, *VIEWS, *STATELESS, *OTHERS)
     mutable = False
+    turn = ITERATORS
 
     def capture(self, obj: Any, capture: Capture) -> Node:
         maker, args, *state = reduce_iterator(obj)
@@ -107,6 +111,10 @@ class Iterator(Kind):
                 return fresh
         return build(maker, args, state)
 
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        """Only of pinned ones, which are never made anew."""
+        _settle(node, obj, graft)
+
 
 def settle(child: Any, obj: Any, graft: Graft) -> None:
     """Bring an iterator to its saved place without exchanging it, because something holds it that can't be told.
@@ -126,6 +134,10 @@ def settle(child: Any, obj: Any, graft: Graft) -> None:
         return
     if graft.made.setdefault(child[0], obj) is not obj:
         raise graft.refuse(f"an iterator ({node[1]}) is held in two places that can't be brought together")
+    _settle(node, obj, graft)
+
+
+def _settle(node: Node, obj: Any, graft: Graft) -> None:
     _, now_args, *_ = reduce_iterator(obj)
     if isinstance(obj, enumerate):
         _advance_enumerate(obj, node[3][1])
@@ -163,10 +175,11 @@ def set_in_place(obj: Any, args: list[Any], state: Any, left: int | None) -> boo
         return _draw_until_left(obj, left or 0)
     if isinstance(obj, itertools.count):
         return _advance_count(obj, args)
-    same_parts = len(args) == len(now_args) and all(map(_same_sequence, args, now_args))
-    if type(obj) in SETTABLE and same_parts:
-        obj.__setstate__(state)
-        return True
+    if type(obj) in SETTABLE and len(args) == len(now_args):
+        done = state if type(obj) in FORWARD and isinstance(state, int) else 0
+        if all(_same_sequence(a, b, done) for a, b in zip(args, now_args, strict=True)):
+            obj.__setstate__(state)
+            return True
     if type(obj) in (itertools.cycle, itertools.chain, itertools.accumulate) and state is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -177,8 +190,13 @@ def set_in_place(obj: Any, args: list[Any], state: Any, left: int | None) -> boo
     return False
 
 
-def _same_sequence(a: Any, b: Any) -> bool:
-    return a is b or alike(a, b) or (isinstance(a, range | tuple) and a == b)
+def _same_sequence(a: Any, b: Any, done: int) -> bool:
+    """Two sequences give the same behind the first ``done`` items, which nobody will see again."""
+    if a is b or alike(a, b) or (isinstance(a, range) and a == b):
+        return True
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return all(map(same, a[done:], b[done:]))
+    return False
 
 
 def _draw_until_left(obj: Any, left: int) -> bool:
@@ -210,6 +228,8 @@ def hidden_iterators(obj: types.GeneratorType[Any, Any, Any]) -> list[Any]:
     hold it lies on the stack.
     """
     frame = obj.gi_frame
+    if frame is None:
+        return []
     referents = gc.get_referents(obj)
     if frame in referents and sys.version_info < (3, 11):
         referents = gc.get_referents(frame)
@@ -225,13 +245,19 @@ def hidden_iterators(obj: types.GeneratorType[Any, Any, Any]) -> list[Any]:
     return found
 
 
-def pin(child: Any, graft: Graft) -> None:
-    """An iterator that lies where it can't be exchanged: the fresh one is kept, and settled later."""
-    node = graft.nodes[child[0]] if isinstance(child, list) else None
-    if node is not None and node[0] == "iterator" and child[0] not in graft.pinned:
-        graft.pinned.add(child[0])
-        for each in node[3]:
-            pin(each, graft)
+def pinned(nodes: list[Node]) -> set[int]:
+    """Numbers of the iterators that lie on the stacks of generators, and of those below them.
+
+    They can't be exchanged there, so the fresh ones are kept wherever they are met, and settled.
+    """
+    found: set[int] = set()
+    waiting = [child for node in nodes if node[0] == "generator" for child in node[5]]
+    while waiting:
+        child = waiting.pop()
+        if isinstance(child, list) and child[0] not in found and nodes[child[0]][0] == "iterator":
+            found.add(child[0])
+            waiting.extend(nodes[child[0]][3])
+    return found
 
 
 register(Iterator)
