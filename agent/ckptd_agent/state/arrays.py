@@ -12,59 +12,132 @@ from ckptd_agent.graph.kind import GENERATORS, KEYED, Kind, Node, register
 
 
 class Array(Kind):
-    """An array, by value; views on one another share memory in the fresh program and are filled each."""
+    """An array that owns its memory, by value."""
 
     name = "array"
     exact = (np.ndarray,)
 
     def takes(self, obj: Any) -> bool:
-        return type(obj) is np.ma.MaskedArray or type(obj) is np.matrix
+        return type(obj) is np.matrix
 
     def capture(self, obj: np.ndarray[Any, Any], capture: Capture) -> Node:
         if _is_mapped(obj):
-            return ["mapped", capture.child(type(obj)), str(obj.dtype), list(obj.shape), []]
+            return ["mapped", capture.child(type(obj)), str(obj.dtype), list(obj.shape), [], []]
+        owner = owner_of(obj)
+        if owner is not obj:
+            return ["view", *_describe_view(obj, owner, capture)]
+        axes = _memory_order(obj)
+        inner = np.asarray(obj).transpose(axes)
         if obj.dtype.hasobject:
-            items = capture.children(obj.ravel(order="K").tolist())
-            return ["objects", capture.child(type(obj)), str(obj.dtype), list(obj.shape), items]
+            items = capture.children(inner.ravel().tolist())
+            return ["objects", capture.child(type(obj)), str(obj.dtype), list(obj.shape), items, axes]
         name = f"a{capture.numbers[id(obj)]}"
-        order = "F" if obj.flags.f_contiguous and not obj.flags.c_contiguous else "C"
-        capture.storages[name] = np.asarray(obj)
-        return [
-            name,
-            capture.child(type(obj)),
-            _describe(obj.dtype),
-            list(obj.shape),
-            [order, obj.flags.writeable],
-        ]
+        capture.storages[name] = inner
+        how = [axes, obj.flags.writeable]
+        return [name, capture.child(type(obj)), _describe(obj.dtype), list(obj.shape), how, axes]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if not isinstance(fresh, np.ndarray) or not graft.is_class(node[2], type(fresh)):
             return False
         if node[1] == "mapped" or _is_mapped(fresh):
             return node[1] == "mapped" and _is_mapped(fresh)
-        if list(fresh.shape) != node[4] or not fresh.flags.writeable:
+        owner = owner_of(fresh)
+        if (owner is not fresh) != (node[1] == "view") or list(fresh.shape) != node[4]:
             return False
-        return bool(fresh.dtype.hasobject if node[1] == "objects" else _describe(fresh.dtype) == node[3])
+        same = fresh.dtype.hasobject if node[1] == "objects" else _describe(fresh.dtype) == node[3]
+        if node[1] == "view":
+            return bool(same and _place_in(fresh, owner) == node[5][1:])
+        return bool(same and fresh.flags.writeable and _memory_order(fresh) == node[6])
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        if node[1] == "view":
+            graft.pair(node[5][0], owner_of(fresh))
+        elif node[1] == "objects":
+            for child, each in zip(
+                node[5], np.asarray(fresh).transpose(node[6]).ravel().tolist(), strict=True
+            ):
+                graft.pair(child, each)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         if node[1] == "mapped":
             raise graft.refuse(
                 "a memory-mapped array has not been opened again when the program came to the checkpoint"
             )
-        if node[1] == "objects":
-            return np.empty(node[4], dtype=object)
-        return np.empty(node[4], dtype=_undescribe(node[3]), order=node[5][0])
+        if node[1] == "view":
+            return _make_view(node, graft)
+        shape = [node[4][axis] for axis in node[6]]
+        dtype = np.dtype(object) if node[1] == "objects" else _undescribe(node[3])
+        owner: Any = np.empty(shape, dtype=dtype)
+        cls = graft.the_class(node[2], np.ndarray)
+        if node[6] == list(range(len(shape))) and cls is np.ndarray:
+            return owner
+        made: Any = np.ndarray.__new__(cls, node[4], dtype, strides=_permuted_strides(owner, node[6]))
+        return made
 
     def fill(self, node: Node, obj: np.ndarray[Any, Any], graft: Graft) -> None:
         if node[1] == "mapped":
             return  # its contents are the file's
+        if node[1] == "view":
+            graft.value(node[5][0])
+            return
+        inner = np.asarray(obj).transpose(node[6])
         if node[1] == "objects":
-            obj.flat[:] = graft.values(node[5])
+            inner.flat[:] = graft.values(node[5])
             return
         saved = np.frombuffer(graft.storages(node[1]), dtype=_undescribe(node[3]))
-        np.copyto(np.asarray(obj), saved.reshape(node[4], order=node[5][0]))
+        np.copyto(inner, saved.reshape(inner.shape))
         if not node[5][1]:
             obj.flags.writeable = False
+
+
+def owner_of(obj: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array whose memory an array looks at: itself, or the last one of which it is a view."""
+    while isinstance(obj.base, np.ndarray):
+        obj = obj.base
+    return obj
+
+
+def _memory_order(obj: np.ndarray[Any, Any]) -> list[int]:
+    """Axes from the slowest to the fastest in memory."""
+    if obj.flags.c_contiguous:
+        return list(range(obj.ndim))
+    return sorted(range(obj.ndim), key=lambda axis: -obj.strides[axis])
+
+
+def _permuted_strides(owner: np.ndarray[Any, Any], axes: list[int]) -> list[int]:
+    strides = [0] * len(axes)
+    for place, axis in enumerate(axes):
+        strides[axis] = owner.strides[place]
+    return strides
+
+
+def _place_in(obj: np.ndarray[Any, Any], owner: np.ndarray[Any, Any]) -> list[Any]:
+    """Where a view looks in its owner's memory: offset and strides in bytes, and whether it may be written."""
+    offset = obj.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+    return [offset, list(obj.strides), obj.flags.writeable]
+
+
+def _describe_view(obj: np.ndarray[Any, Any], owner: np.ndarray[Any, Any], capture: Capture) -> Node:
+    dtype = str(obj.dtype) if obj.dtype.hasobject else _describe(obj.dtype)
+    place = [capture.child(owner), *_place_in(obj, owner)]
+    return [capture.child(type(obj)), dtype, list(obj.shape), place, []]
+
+
+def _make_view(node: Node, graft: Graft) -> Any:
+    child, offset, strides, writeable = node[5]
+    owner = graft.value(child)
+    flat = np.asarray(owner).transpose(_memory_order(owner)).reshape(-1)
+    if flat.dtype.hasobject:
+        start = flat[offset // flat.itemsize :] if flat.size else flat
+        made = np.lib.stride_tricks.as_strided(start, node[4], strides)
+    else:
+        made = np.ndarray(node[4], _undescribe(node[3]), flat.view(np.uint8), offset, strides)
+    cls = graft.the_class(node[2], np.ndarray)
+    if cls is not np.ndarray:
+        made = made.view(cls)
+    if not writeable:
+        made.flags.writeable = False
+    return made
 
 
 def _is_mapped(obj: Any) -> bool:
