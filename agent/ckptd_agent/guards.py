@@ -58,6 +58,17 @@ def guard_torch() -> None:
     import torch
 
     _replace(torch, "save", _do_nothing)
+    real_add = torch.optim.Optimizer.add_param_group
+
+    def add_param_group(self: Any, param_group: dict[str, Any]) -> None:
+        """What leads to a loop on the path is done again on an optimizer that has been restored already."""
+        params = param_group["params"]
+        new = [params] if isinstance(params, torch.Tensor) else list(params)
+        known = {id(each) for group in self.param_groups for each in group["params"]}
+        if not (new and all(id(each) in known for each in new)):
+            real_add(self, {**param_group, "params": new})
+
+    _replace(torch.optim.Optimizer, "add_param_group", add_param_group)
 
 
 def end(*, in_child: bool = False) -> None:

@@ -315,8 +315,36 @@ class WeakReference(Kind):
         return weakref.ref(target)
 
 
+class Proxy(Kind):
+    """A weak proxy: what it stands for is found through one of its bound methods."""
+
+    name = "proxy"
+    exact = weakref.ProxyTypes
+    mutable = False
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        return [capture.child(_behind(obj))]
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        graft.pair(node[1], _behind(fresh))
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        target = graft.value(node[1])
+        if fresh is not None and _behind(fresh) is target:
+            return fresh
+        return weakref.proxy(_Gone() if target is None else target)
+
+
+def _behind(proxy: Any) -> Any:
+    """The object that a weak proxy stands for, None if it is gone."""
+    try:
+        return proxy.__repr__.__self__
+    except ReferenceError:
+        return None
+
+
 class _Gone:
     """What a dead weak reference pointed to."""
 
 
-register(Module, EnumMember, Class, Function, Cell, Method, BuiltinMethod, Partial, WeakReference)
+register(Module, EnumMember, Class, Function, Cell, Method, BuiltinMethod, Partial, WeakReference, Proxy)
