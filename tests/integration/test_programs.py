@@ -1,0 +1,86 @@
+"""Small training programs in the styles that people write, each stopped a few times: they end as if left alone.
+
+The programs in tests/programs know nothing of ckptd. Each ends with a line that stands for its weights,
+optimizers and random generators; what it prints and writes is compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_plain
+
+PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
+STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
+TAIL = 6
+"""Lines at the end behind which a program may be over before it can be stopped."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a program is started, and how often it is stopped in one journey."""
+
+    name: str
+    stops: int = 2
+
+    @property
+    def command(self) -> list[str | Path]:
+        return ["-m", "pack.train"] if self.name == "pack" else [PROGRAMS / f"{self.name}.py"]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(PROGRAMS)} if self.name == "pack" else {}
+
+
+TABLE = [
+    Program("averages"),
+    Program("bars"),
+    Program("closures"),
+    Program("dqn"),
+    Program("folds", stops=3),
+    Program("gan"),
+    Program("iterable"),
+    Program("lbfgs"),
+    Program("pack"),
+    Program("perm"),
+    Program("reinforce"),
+    Program("resume"),
+    Program("rnn"),
+    Program("semi"),
+    Program("stream"),
+    Program("trainer", stops=3),
+    Program("vae"),
+    Program("wgan"),
+    Program("workers"),
+]
+
+
+def test_every_program_is_in_the_table():
+    found = {path.stem for path in PROGRAMS.iterdir() if not path.name.startswith("_")}
+    assert {program.name for program in TABLE} == found - {"sums"}
+
+
+@pytest.mark.parametrize("program", TABLE, ids=lambda program: program.name)
+def test_a_stopped_program_ends_as_if_left_alone(program, tmp_path, seeded):
+    plain = run_plain(program.command, tmp_path / "plain", env=program.env)
+    assert plain.status == 0, plain.stderr.decode()
+    lines = len(plain.stdout.splitlines())
+    drawn = sorted(seeded.sample(range(1, lines - TAIL), program.stops))
+    actions = [Action(Line("", number, seeded.uniform(0, 4))) for number in drawn]
+    store = tmp_path / "store"
+    under = run_ckptd(
+        program.command, tmp_path / "under", store=store, actions=actions, env=program.env, deadline=150
+    )
+    said = f"stopped at lines {drawn} of {lines}\n{under.stderr.decode()}"
+    assert compare(unstamped(plain), unstamped(under)) == [], said
+    assert len(under.processes) > 1, said
+    assert leftovers(store) == []
+
+
+def unstamped(outcome: Outcome) -> Outcome:
+    """The same with the time taken out of the names of files."""
+    return replace(outcome, files={STAMP.sub("STAMP", name): data for name, data in outcome.files.items()})

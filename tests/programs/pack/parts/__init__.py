@@ -1,0 +1,4 @@
+from .model import build
+from .state import META, bump
+
+__all__ = ["META", "build", "bump"]
