@@ -131,9 +131,11 @@ class _Walk:
         return f"<{type(obj).__name__} {obj.dtype} in {view} {values} {obj.requires_grad} {graph} {grad}{self._own(obj)}>"
 
     def _array(self, obj: Any) -> str:
-        base = obj
-        while isinstance(base.base, np.ndarray):
-            base = base.base
+        base = owner = obj
+        while owner is not None:
+            if isinstance(owner, np.ndarray):
+                base = owner
+            owner = getattr(owner, "base", None)
         start = base.__array_interface__["data"][0]
         memory = self.memory.setdefault(start, len(self.memory))
         self.kept.append(base)

@@ -92,8 +92,13 @@ class Array(Kind):
 
 def owner_of(obj: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The array whose memory an array looks at: itself, or the last one of which it is a view."""
-    while isinstance(obj.base, np.ndarray):
-        obj = obj.base
+    base: Any = obj
+    while base is not None:
+        if isinstance(base, np.ndarray):
+            obj = base
+        elif type(base).__name__ != "DummyArray":  # stands between as_strided's result and its base
+            break
+        base = base.base
     return obj
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
-from ckptd_agent.opened import note, real_open
+from ckptd_agent.opened import real_open
 
 
 def is_standard(file: Any) -> bool:
@@ -35,6 +35,10 @@ def truncate_to(path: str, offset: int, mode: str) -> int:
     return fd
 
 
+MOST_BYTES = 1 << 28
+"""Size of a text file that is read again to find out how much of it has been read."""
+
+
 class Captured:
     """Descriptors of the files captured so far."""
 
@@ -48,56 +52,93 @@ class File(Kind):
     turn = ITERATORS
 
     def capture(self, obj: Any, capture: Capture) -> Node:
+        how = [str(getattr(obj, "mode", "rb")), *_text_settings(obj)]
         if obj.closed:
-            return ["closed", "", "", 0, 0, None]
+            return ["closed", "", how, 0, 0, capture.child(getattr(obj, "name", ""))]
         if is_standard(obj):
-            return ["standard", str(obj.fileno()), "", 0, 0, None]
-        mode = str(getattr(obj, "mode", "rb"))
+            return ["standard", str(obj.fileno()), how, 0, 0, None]
         if not isinstance(obj.name, str | bytes | os.PathLike):
-            return ["descriptor", "", mode, 0, 0, None]
+            return ["descriptor", "", how, 0, 0, None]
         path, name = _path(obj), capture.child(obj.name)
-        if any(letter in mode for letter in "wax+"):
+        if any(letter in how[0] for letter in "wax+"):
             obj.flush()
             fd = obj.fileno()
             capture.scratch(Captured).fds.add(fd)
-            return ["write", path, mode, os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd).st_size, name]
+            return ["write", path, how, os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd).st_size, name]
         try:
-            return ["read", path, mode, obj.tell(), 0, name]
-        except OSError:  # its lines are being iterated, and what was read ahead can't be had
-            capture.trouble(f"the file {path} is in the middle of being read line by line")
-            return ["read", path, mode, 0, 0, name]
+            return ["read", path, how, obj.tell(), 0, name]
+        except OSError:
+            return self._between_lines(obj, path, how, name, capture)
+
+    def _between_lines(self, obj: Any, path: str, how: list[Any], name: Any, capture: Capture) -> Node:
+        """A text file whose lines are being iterated does not tell its place: its characters are counted."""
+        if os.fstat(obj.fileno()).st_size > MOST_BYTES:
+            capture.trouble(
+                f"the file {path} is in the middle of being read line by line, and too big to read again"
+            )
+            return ["read", path, how, 0, 0, name]
+        left = len(obj.read())
+        obj.seek(0)
+        done = len(obj.read()) - left
+        obj.seek(0)
+        obj.read(done)
+        return ["lines", path, how, done, 0, name]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        what, path, how = node[1:4]
         if type(fresh) not in self.exact:
             return False
-        return node[1] != "standard" or (not fresh.closed and is_standard(fresh))
+        if what == "standard":
+            return not fresh.closed and is_standard(fresh)
+        if how != [str(getattr(fresh, "mode", "rb")), *_text_settings(fresh)]:
+            return False
+        if what == "closed":
+            return True
+        if fresh.closed or is_standard(fresh):
+            return False
+        return what in ("write", "descriptor") or (hasattr(fresh, "name") and _path(fresh) == path)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
-        what, path, mode = node[1:4]
-        if what == "closed":
-            file = real_open(os.devnull)
-            file.close()
-            return file
+        what, path, how = node[1:4]
         if what == "standard":
             return real_open(int(path), "w" if path != "0" else "r", closefd=False)
         if what == "descriptor":
             return graft.missing("file on a descriptor")
-        if what == "read":
-            return real_open(path, mode)
-        kept = mode if "a" in mode else mode.replace("w", "r+").replace("x", "r+").replace("++", "+")
-        file = real_open(path, kept)
-        note(file)
+        if what in ("read", "lines"):
+            return real_open(path, how[0], **_as_arguments(how))
+        # Its real descriptor comes at the very end, with what else is changed of the job's files.
+        fd = os.memfd_create("ckptd-replay", os.MFD_CLOEXEC)
+        file: Any = real_open(fd, how[0].replace("x", "w"), **_as_arguments(how))
+        if hasattr(file, "buffer"):
+            file.mode = how[0]
         return file
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
-        what, path, mode, place, size, name = node[1:]
+        what, path, how, place, size, name = node[1:]
         if what == "closed":
             obj.close()
+            _call_it(obj, graft.value(name))
         elif what == "read":
             obj.seek(place)
+        elif what == "lines":
+            obj.seek(0)
+            obj.read(place)
         elif what == "write":
             _call_it(obj, graft.value(name))
-            graft.later.append(lambda: reattach(obj, path, mode, place, size))
+            graft.later.append(lambda: reattach(obj, path, how[0], place, size))
+
+
+def _text_settings(file: Any) -> list[Any]:
+    if not isinstance(file, io.TextIOWrapper):
+        return []
+    return [file.encoding, file.errors, file.line_buffering]
+
+
+def _as_arguments(how: list[Any]) -> dict[str, Any]:
+    """For open(), which takes the mode by itself."""
+    if len(how) == 1:
+        return {}
+    return {"encoding": how[1], "errors": how[2], "buffering": 1 if how[3] else -1}
 
 
 def _path(file: Any) -> str:
