@@ -19,7 +19,7 @@ def collate(rows):
 def run():
     x = torch.randn(50, 4)
     y = (x.sum(1) > 0).long()
-    labelled = Subset(TensorDataset(x, y), range(0, 24))
+    labelled = Subset(TensorDataset(x, y), range(24))
     unlabelled = ConcatDataset(
         [Subset(TensorDataset(x, y), range(24, 40)), Subset(TensorDataset(x, y), range(40, 50))]
     )
