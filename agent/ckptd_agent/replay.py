@@ -24,6 +24,7 @@ from ckptd_agent.loops import events, hooks, position
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.position import COMPREHENSIONS
 from ckptd_agent.source import table
+from ckptd_agent.source.branches import outcome
 
 _started = time.monotonic()
 
@@ -222,6 +223,19 @@ class Engine(hooks.Replay):
                 self.stage(frame)
         elif self.final == [*table.LOOPS[loop].key, r.stack[-1][r.ORDINAL], False]:
             self.finish(frame, loop)
+
+    def branch(self, number: int) -> bool | None:
+        """At an if statement: which way it went in the first run, if it is on the way to the checkpoint."""
+        found: bool | None = self._guarded(self._branch, number, sys._getframe(2))
+        return found
+
+    def _branch(self, number: int, frame: FrameType) -> bool | None:
+        if self.depth() is None:
+            return None
+        found = position.find(frame, strict=False)
+        if not self._is_prefix(found, whole=False):
+            return None
+        return outcome(table.BRANCHES[number], *self.places[len(found.places) - 1]["spot"])
 
     def statement(self, module: str, number: int) -> None:
         """Before a statement on the path whose operands wait below a call: they read restored variables."""

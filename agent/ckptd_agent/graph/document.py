@@ -13,7 +13,7 @@ from ckptd.errors import RefusedError
 from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.loops import record as r
-from ckptd_agent.loops.position import COMPREHENSIONS, Position
+from ckptd_agent.loops.position import COMPREHENSIONS, Position, spot
 from ckptd_agent.source import table
 
 VERSION = 1
@@ -38,6 +38,7 @@ def describe(position: Position, final: Final, capture: Capture) -> Document:
             {
                 "key": list(place.key),
                 "lasti": place.lasti,
+                "spot": spot(place.frame),
                 "statement": place.statement,
                 "variables": capture.items(own.items()),
                 "loops": [_describe_loop(record, capture) for record in place.records],

@@ -33,6 +33,9 @@ class Replay:
     def inside(self, loop: int) -> bool:
         raise NotImplementedError
 
+    def branch(self, number: int) -> bool | None:
+        raise NotImplementedError
+
     def open_for(self, loop: int, iterable: Any) -> Any: ...
     def open_while(self, loop: int) -> Any: ...
     def statement(self, module: str, number: int) -> None: ...
@@ -66,6 +69,8 @@ def install() -> None:
         "_ck_return": r.leave_by_return,
         "_ck_skip": skip,
         "_ck_inside": inside,
+        "_ck_open": is_open,
+        "_ck_way": way,
         "_ck_ended": was_returned,
         "_ck_value": returned_value,
         "_ck_else": mark_exhausted,
@@ -165,6 +170,23 @@ def skip(loop: int) -> bool:
 def inside(loop: int) -> bool:
     """``_ck_inside``: in a replay, whether a while loop is entered in mid-iteration, its test long done."""
     return replay is not None and get_ident() == r.main_thread and replay.inside(loop)
+
+
+_way: bool | None = None
+
+
+def is_open(number: int) -> bool:
+    """``_ck_open``: the condition of an if statement is to be evaluated; in a replay, its outcome may be known."""
+    global _way
+    if replay is None or get_ident() != r.main_thread:
+        return True
+    _way = replay.branch(number)
+    return _way is None
+
+
+def way() -> bool:
+    """``_ck_way``: that outcome."""
+    return bool(_way)
 
 
 def statement(module: str, number: int) -> None:

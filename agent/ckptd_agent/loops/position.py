@@ -94,6 +94,14 @@ def _trouble_of(frame: FrameType, source: table.Source, place: Place) -> str:
     return ""
 
 
+def spot(frame: FrameType) -> list[int | None]:
+    """Line and column at which a frame stands; no column before 3.11."""
+    if sys.version_info < (3, 11):
+        return [frame.f_lineno, None]
+    line, _, column, _ = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    return [line or frame.f_lineno, column]
+
+
 def _call_at(frame: FrameType, source: table.Source) -> table.Call | None:
     """The call that the frame is in, with the worst that may lie below it where several fit."""
     if sys.version_info >= (3, 11):

@@ -23,7 +23,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from ckptd_agent.source import scan, table
+from ckptd_agent.source import branches, scan, table
 from ckptd_agent.source.operands import list_calls
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -169,6 +169,26 @@ class _Rewriter(ast.NodeTransformer):
             assert isinstance(call, ast.Call)
             call.args[1] = value
             node.value = call
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        """``if C`` becomes ``if C if not _ck_on or _ck_open(3) else _ck_way()``: see branches."""
+        scope = self.scopes[-1]
+        found = None
+        if scope.instrumented:
+            in_loop = bool(scope.loops and scope.loops[-1])
+            found = branches.describe(node, self.loopy, in_loop=in_loop)
+        test = self.visit(node.test)
+        node.body = self._block(node.body)
+        node.orelse = self._block(node.orelse)
+        if found is None:
+            node.test = test
+            return node
+        table.BRANCHES.append(found)
+        choice = _expression(f"0 if not _ck_on or _ck_open({len(table.BRANCHES) - 1}) else _ck_way()", node.test)
+        assert isinstance(choice, ast.IfExp)
+        choice.body = test
+        node.test = choice
         return node
 
     # ---- parts ------------------------------------------------------------------------------------

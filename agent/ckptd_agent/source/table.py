@@ -52,6 +52,16 @@ class Call:
     """Number of the replay hook before its statement, or 0 if there is none."""
 
 
+@dataclass(frozen=True)
+class Branch:
+    """One if statement; see ckptd_agent.source.branches."""
+
+    spans: tuple[Span | None, Span | None]
+    """Of its body and of its else."""
+    leaves: tuple[bool, bool]
+    """Whether these always end by leaving the loop or the function."""
+
+
 @dataclass
 class Source:
     """One module of the user's."""
@@ -71,6 +81,8 @@ LOOPS: list[Loop] = [Loop(0, ("", 0), "the program", False, "", (0, 0))]
 """By id; number 0 stands for the whole program."""
 KEYS: dict[tuple[str, int], int] = {("", 0): 0}
 """Key to id."""
+BRANCHES: list[Branch] = []
+"""By number."""
 CODES: dict[int, tuple[CodeType, Source]] = {}
 """id() of every code object of the user's; the object is held so that the id stays its own."""
 
