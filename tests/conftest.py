@@ -8,6 +8,7 @@ import random
 import pytest
 
 SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(10**6))
+os.environ["TEST_SEED"] = str(SEED)  # for the processes that pytest-xdist starts
 
 
 def pytest_report_header() -> str:

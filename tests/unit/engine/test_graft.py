@@ -279,7 +279,7 @@ def test_a_graph_from_before_is_read_but_not_differentiated(over):
 
 def test_arrays_in_place_and_of_objects(over):
     saved = [
-        numpy.arange(6).reshape(2, 3),
+        numpy.arange(6).reshape(2, 3).copy(),
         numpy.array([[1, "a"], [None, 2.5]], dtype=object),
         numpy.asfortranarray(numpy.eye(3)),
     ]
