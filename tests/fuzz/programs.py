@@ -161,7 +161,9 @@ class Maker:
         options: list[Callable[[], str]] = [
             lambda: f"({self.integer(depth - 1)} {draw.choice('+-*')} {self.integer(depth - 1)}) % 97",
             lambda: self.random_draw(),
-            lambda: f"({self.integer(depth - 1)} if {self.condition(depth - 1)} else {self.integer(depth - 1)})",
+            lambda: (
+                f"({self.integer(depth - 1)} if {self.condition(depth - 1)} else {self.integer(depth - 1)})"
+            ),
             lambda: f"max({self.integer(depth - 1)}, {self.integer(depth - 1)})",
         ]
         for kind, text in (
@@ -238,7 +240,9 @@ class Maker:
         options = [
             lambda: f"[{', '.join(self.integer(1) for _ in range(self.draw.randrange(1, 4)))}]",
             lambda: f"list(range({self.draw.randrange(1, 4)}))",
-            lambda: f"[{self.one_of(lambda: 'i', lambda: self.integer(1))} for i in range({self.draw.randrange(1, 4)})]",
+            lambda: (
+                f"[{self.one_of(lambda: 'i', lambda: self.integer(1))} for i in range({self.draw.randrange(1, 4)})]"
+            ),
             lambda: f"random.sample(range(9), {self.draw.randrange(1, 4)})",
             lambda: f"np.random.permutation({self.draw.randrange(1, 4)}).tolist()",
             lambda: f"torch.randperm({self.draw.randrange(1, 4)}).tolist()",
@@ -337,7 +341,11 @@ class Maker:
             d = self.name("dict")
             options.append(f"{d}[{self.integer(0)}] = {d}.get(1, 0) + {value}")
         if self.name("list"):
-            options.append(f"{self.name('list')}[-1:] += [{value}]" if self.chance(0.3) else f"{self.name('list')}.append({value})")
+            options.append(
+                f"{self.name('list')}[-1:] += [{value}]"
+                if self.chance(0.3)
+                else f"{self.name('list')}.append({value})"
+            )
         if self.name("tensor"):
             options.append(f"{self.name('tensor')}[0] += {value}")
         if self.name("array"):
@@ -351,7 +359,9 @@ class Maker:
         if form == 0:
             self.say(f"print({', '.join(parts)})")
         elif form == 1:
-            inner = " ".join("{" + part + "}" for part in parts if "'" not in part and '"' not in part and "\\" not in part)
+            inner = " ".join(
+                "{" + part + "}" for part in parts if "'" not in part and '"' not in part and "\\" not in part
+            )
             self.say(f"print(f'{inner}')")
         else:
             kind = self.draw.choice(["list", "dict", "tensor", "array", "deque"])
@@ -401,7 +411,14 @@ class Maker:
             if trng:
                 options.append(f"torch.rand(3, generator={trng})")
             if name:
-                options += [f"{name} * 0.5", f"{name}.clone()", f"{name}.view(3)", f"{name}", f"{name}.flip(0)", f"{name}.detach()"]
+                options += [
+                    f"{name} * 0.5",
+                    f"{name}.clone()",
+                    f"{name}.view(3)",
+                    f"{name}",
+                    f"{name}.flip(0)",
+                    f"{name}.detach()",
+                ]
             self.say(f"{new} = {self.draw.choice(options)}")
             self.bind(new, "tensor")
             return
@@ -499,31 +516,60 @@ class Maker:
             name, kind, text = self.target("list", "l"), "list", self.sequence()
         elif form == 1:
             name, kind = self.target("dict", "d"), "dict"
-            text = self.draw.choice([f"dict.fromkeys({self.sequence()}, 1)", "{1: 2}", "collections.Counter()", "collections.defaultdict(int)"])
+            text = self.draw.choice(
+                [
+                    f"dict.fromkeys({self.sequence()}, 1)",
+                    "{1: 2}",
+                    "collections.Counter()",
+                    "collections.defaultdict(int)",
+                ]
+            )
         elif form == 2:
-            name, kind, text = self.target("deque", "q"), "deque", f"collections.deque({self.sequence()}, maxlen=3)"
+            name, kind, text = (
+                self.target("deque", "q"),
+                "deque",
+                f"collections.deque({self.sequence()}, maxlen=3)",
+            )
         elif form == 3:
             name, kind, text = self.target("rng", "r"), "rng", f"random.Random({self.integer(0)})"
         elif form == 4:
             name, kind, text = self.target("nrng", "nr"), "nrng", f"np.random.default_rng({self.integer(0)})"
         elif form == 5:
-            name, kind, text = self.target("trng", "g"), "trng", f"torch.Generator().manual_seed({self.integer(0)})"
+            name, kind, text = (
+                self.target("trng", "g"),
+                "trng",
+                f"torch.Generator().manual_seed({self.integer(0)})",
+            )
         elif form == 6 and self.classes:
-            name, kind, text = self.target("object", "o"), "object", f"{self.draw.choice(self.classes)[0]}({self.integer(0)})"
+            name, kind, text = (
+                self.target("object", "o"),
+                "object",
+                f"{self.draw.choice(self.classes)[0]}({self.integer(0)})",
+            )
         elif form == 7:
             name, kind = self.target("loader", "dl"), "loader"
             text = f"torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.arange(4)), batch_size=2, shuffle={self.chance(0.7)})"
         else:
-            name, kind, text = self.target("nested", "z"), "nested", f"[{self.name('list')}, ({self.name('dict')}, {self.name('tensor')}), {self.name('object')}]"
+            name, kind, text = (
+                self.target("nested", "z"),
+                "nested",
+                f"[{self.name('list')}, ({self.name('dict')}, {self.name('tensor')}), {self.name('object')}]",
+            )
         self.say(f"{name} = {text}")
         self.bind(name, kind)
 
     def alias(self) -> None:
-        kind, prefix = self.draw.choice([("list", "l"), ("dict", "d"), ("object", "o"), ("tensor", "t"), ("iterator", "it"), ("rng", "r")])
+        kind, prefix = self.draw.choice(
+            [("list", "l"), ("dict", "d"), ("object", "o"), ("tensor", "t"), ("iterator", "it"), ("rng", "r")]
+        )
         name = self.name(kind)
         if name:
             target = self.target(kind, prefix)
-            self.say(f"{target} = {name if self.chance(0.7) or kind in ('iterator', 'rng') else f'copy.deepcopy({name})'}" if kind != "tensor" else f"{target} = {name}")
+            self.say(
+                f"{target} = {name if self.chance(0.7) or kind in ('iterator', 'rng') else f'copy.deepcopy({name})'}"
+                if kind != "tensor"
+                else f"{target} = {name}"
+            )
             self.bind(target, kind)
 
     def make_iterator(self) -> None:
@@ -573,7 +619,9 @@ class Maker:
             for name in target.replace("(", "").replace(")", "").replace(",", " ").split():
                 self.bind(name, "int" if "dl" not in text or name.startswith("i") else "batch")
             if self.chance(0.8):
-                self.say(self.draw.choice(["tick()", "train()", "print(tick())", *([self.call() or "tick()"] * 2)]))
+                self.say(
+                    self.draw.choice(["tick()", "train()", "print(tick())", *([self.call() or "tick()"] * 2)])
+                )
             self.statements(self.draw.randrange(1, 4), depth)
         self.orelse(depth)
 
@@ -594,7 +642,9 @@ class Maker:
             self.say(f"{n} += 1")
             if form == 2:
                 self.say(f"if {n} > {limit}: break")
-            self.say(self.draw.choice(["tick()", "train()", f"print({n}, tick({n}))", self.call() or "tick()"]))
+            self.say(
+                self.draw.choice(["tick()", "train()", f"print({n}, tick({n}))", self.call() or "tick()"])
+            )
             self.statements(self.draw.randrange(1, 4), depth)
         self.orelse(depth)
 
@@ -646,7 +696,14 @@ class Maker:
         self.bind(name, "closure")
 
     def in_function(
-        self, head: str, names: dict[str, str], changed: list[str], *, depth: int, size: int, generator: bool = False
+        self,
+        head: str,
+        names: dict[str, str],
+        changed: list[str],
+        *,
+        depth: int,
+        size: int,
+        generator: bool = False,
     ) -> int:
         """A function's definition; how many iterations a call takes at most."""
         outer = self.scope
@@ -693,7 +750,11 @@ class Maker:
     def define(self) -> None:
         """A function, a generator or a class at module level."""
         form = self.draw.randrange(8)
-        changed = [n for n, k in self.scope.names.items() if k in ("int", "list", "dict", "tensor", "array", "object") and self.chance(0.3)]
+        changed = [
+            n
+            for n, k in self.scope.names.items()
+            if k in ("int", "list", "dict", "tensor", "array", "object") and self.chance(0.3)
+        ]
         if form == 0:
             name = self.new("gen")
             self.in_function(f"def {name}(p):", {"p": "int"}, changed, depth=0, size=1, generator=True)
@@ -708,7 +769,11 @@ class Maker:
             self.say("total = 0")
             with self.block("for k in range(2):"):
                 self.say("tick()")
-                self.say(f"total += {name}(p + k, left - 1)" if self.chance(0.5) else f"total = total + {name}(k, left - 1)")
+                self.say(
+                    f"total += {name}(p + k, left - 1)"
+                    if self.chance(0.5)
+                    else f"total = total + {name}(k, left - 1)"
+                )
                 self.say("print('rec', left, k, total)")
             self.say("return total % 97")
             self.indent -= 1
@@ -721,7 +786,9 @@ class Maker:
             if self.chance(0.2):
                 names["acc"] = "list"
                 head += (", " if head else "") + "acc=[1]"
-            cost = self.in_function(f"def {name}({head}):", names, changed, depth=2, size=self.draw.randrange(2, 5))
+            cost = self.in_function(
+                f"def {name}({head}):", names, changed, depth=2, size=self.draw.randrange(2, 5)
+            )
             self.functions.append(Function(f"{name}({{}})", count, cost))
 
     def define_class(self) -> None:
@@ -737,7 +804,11 @@ class Maker:
         for _ in range(self.draw.randrange(1, 3)):
             method = self.new("m")
             cost = self.in_function(
-                f"def {method}(self, p):", {"self": "object", "p": "int"}, [], depth=1, size=self.draw.randrange(1, 4)
+                f"def {method}(self, p):",
+                {"self": "object", "p": "int"},
+                [],
+                depth=1,
+                size=self.draw.randrange(1, 4),
             )
             methods.append(Function(f"{method}({{}})", 1, cost))
         self.indent -= 1
@@ -758,7 +829,9 @@ class Maker:
         self.say(TICK.rstrip())
         self.functions += [Function("tick({})", 1, 1), Function("train({})", 1, 1)]
         for _ in range(self.draw.randrange(1, 6)):
-            self.draw.choice([self.make_container, self.assign, self.change_tensor, self.change_array, self.alias])()
+            self.draw.choice(
+                [self.make_container, self.assign, self.change_tensor, self.change_array, self.alias]
+            )()
         for _ in range(self.draw.randrange(0, 4)):
             self.define()
             if self.chance(0.3):

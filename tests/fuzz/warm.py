@@ -8,6 +8,7 @@ loops of ours before it runs the program, because a dump looks at all frames bel
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
@@ -38,6 +39,8 @@ class Run:
     """Where its stdout and stderr go, and the dumps."""
     report: int
     """Descriptor for lines of JSON that are not of the program."""
+    trace: int
+    """Descriptor for where the program is when its time is over."""
     stops: set[int] = field(default_factory=set)
     """Numbers of the safe points at which to dump, from 0."""
     segment: str = ""
@@ -137,7 +140,12 @@ class Examiner:
                 _count(verdict.undumped, each["undumped"])
                 if each["crash"]:
                     verdict.failures.append(
-                        {"kind": "dump", "stop": each["stop"], "where": each["where"], "detail": each["undumped"]}
+                        {
+                            "kind": "dump",
+                            "stop": each["stop"],
+                            "where": each["where"],
+                            "detail": each["undumped"],
+                        }
                     )
             if "segment" in each:
                 files = {name: bytes.fromhex(data) for name, data in each["files"].items()}
@@ -184,9 +192,7 @@ class Examiner:
                 for failure in verdict.failures[fails:]:
                     failure["again"] = next(iter(again))
 
-    def _equal(
-        self, verdict: Verdict, kind: str, stop: int, where: str, plain: Ended, other: Ended
-    ) -> bool:
+    def _equal(self, verdict: Verdict, kind: str, stop: int, where: str, plain: Ended, other: Ended) -> bool:
         """Note how they differ, if they do."""
         detail = ""
         if other.status < 0:
@@ -225,18 +231,20 @@ class Examiner:
         for name, data in {"program.py": text.encode(), **(files or {})}.items():
             (self.place / name).parent.mkdir(parents=True, exist_ok=True)
             (self.place / name).write_bytes(data)
-        report = os.memfd_create("fuzz-report")
-        run = Run(mode, self.path, text, self.place, self.out, report, stops or set(), segment)
+        report, trace = os.memfd_create("fuzz-report"), os.memfd_create("fuzz-trace")
+        run = Run(mode, self.path, text, self.place, self.out, report, trace, stops or set(), segment)
         pid = os.fork()
         if pid == 0:
             raise Child(run)
         _, status = os.waitpid(pid, 0)
         lines = os.pread(report, os.fstat(report).st_size, 0).splitlines()
+        told = os.pread(trace, 3000, 0)
         os.close(report)
+        os.close(trace)
         return Ended(
             os.waitstatus_to_exitcode(status),
             (self.out / "stdout").read_bytes(),
-            (self.out / "stderr").read_bytes(),
+            (self.out / "stderr").read_bytes() + told,
             files_in(self.place),
             [json.loads(line) for line in lines],
         )
@@ -263,7 +271,8 @@ def _first_difference(a: bytes, b: bytes) -> str:
     for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), start=1):
         if mine != other:
             at = next((i for i, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), 0)
-            return f"line {number}: ...{mine[max(0, at - 60) : at + 100]!r} became {other[max(0, at - 60) : at + 100]!r}"
+            start = max(0, at - 60)
+            return f"line {number}: ...{mine[start : at + 100]!r} became {other[start : at + 100]!r}"
     more = (ours[len(theirs) :] or theirs[len(ours) :] or [""])[0]
     return f"{len(ours)} lines became {len(theirs)}: {more[:200]!r}"
 
@@ -355,6 +364,7 @@ def be(run: Run) -> NoReturn:
     """Run the program, and end the process."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, RUN_SECONDS)
+    faulthandler.dump_traceback_later(RUN_SECONDS * 0.8, file=run.trace)
     for fd, name in ((1, "stdout"), (2, "stderr")):
         opened = os.open(run.out / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, fd)
@@ -470,7 +480,10 @@ def warm_up() -> None:
 
     torch.set_num_threads(1)
     model = torch.nn.Linear(2, 2)
-    for optimizer in (torch.optim.SGD(model.parameters(), lr=0.1), torch.optim.Adam(model.parameters(), lr=0.1)):
+    for optimizer in (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.optim.Adam(model.parameters(), lr=0.1),
+    ):
         model(torch.randn(3, 2)).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     everything = capture.Capture()

@@ -30,7 +30,10 @@ class Warmer:
         paths = [str(ROOT / "tests"), str(ROOT / "agent"), str(ROOT)]
         env = {name: value for name, value in os.environ.items() if not name.startswith("CKPTD_")}
         env.update(
-            PYTHONPATH=os.pathsep.join(paths), PYTHONHASHSEED="1", OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1"
+            PYTHONPATH=os.pathsep.join(paths),
+            PYTHONHASHSEED="1",
+            OMP_NUM_THREADS="1",
+            PYTHONDONTWRITEBYTECODE="1",
         )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fuzz.warm", str(self.folder)],
