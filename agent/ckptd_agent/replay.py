@@ -22,6 +22,7 @@ from ckptd_agent import guards
 from ckptd_agent.graph import document, frames
 from ckptd_agent.loops import events, hooks, position
 from ckptd_agent.loops import record as r
+from ckptd_agent.loops.ledger import callers
 from ckptd_agent.loops.position import COMPREHENSIONS
 from ckptd_agent.source import table
 from ckptd_agent.source.branches import outcome
@@ -97,9 +98,12 @@ class Engine(hooks.Replay):
         current = r.length_hint(parent[r.COUNTER]) == parent[r.SEEN]
         return int(parent[r.CHILDREN].get(loop, 0)) if current else 0
 
-    def take_ordinal(self, loop: int) -> int:
-        """Count an entry of the loop, as the openers do."""
-        return 0 if table.LOOPS[loop].nested else r.next_ordinal(r.stack[-1], loop)
+    def give_ordinal(self, loop: int, ordinal: int) -> None:
+        """Let the loop's next entry have the ordinal that it had; this one counts as an entry."""
+        if not table.LOOPS[loop].nested:
+            parent = r.stack[-1]
+            r.next_ordinal(parent, loop)
+            parent[r.CHILDREN][loop] = ordinal + 1
 
     # ---- what rewritten code calls ----------------------------------------------------------------
 
@@ -133,29 +137,54 @@ class Engine(hooks.Replay):
         if depth is None:
             return False
         key, ordinal = list(table.LOOPS[loop].key), self.peek_ordinal(loop)
-        if depth == len(self.path) and self.final == [*key, ordinal, True]:
-            self.take_ordinal(loop)
+        if depth == len(self.path) and self.final[::3] == [key[0], True] and self.final[1] == key[1]:
+            if not self._on_way(frame, depth):
+                return False
+            self.give_ordinal(loop, self.final[2])
             self.skipped = r.BROKEN
             self.finish(frame, loop)
             return True
-        if depth < len(self.path) and (self.path[depth]["key"], self.path[depth]["ordinal"]) == (
-            key,
-            ordinal,
-        ):
+        if depth < len(self.path) and self.path[depth]["key"] == key and self._on_way(frame, depth):
+            self.give_ordinal(loop, self.path[depth]["ordinal"])
             self.stage(frame)
             self.entering = loop
             return False
-        for entry in self.saved["ledgers"][depth]:
-            if (entry["key"], entry["ordinal"]) == (key, ordinal):
-                self._end_as_it_ended(loop, ordinal, entry, frame)
-                return True
-        return False
+        entry = self._entry(depth, key, ordinal, frame)
+        if entry is None:
+            return False
+        self.give_ordinal(loop, entry["ordinal"])
+        self._end_as_it_ended(loop, entry["ordinal"], entry, frame)
+        return True
+
+    def _on_way(self, frame: FrameType, depth: int) -> bool:
+        """The frames stand where those of the checkpoint stood, and the innermost has the path's next loop."""
+        found = position.find(frame, strict=False)
+        index = len(found.places) - 1
+        if not self._is_prefix(found, whole=False):
+            return False
+        loops = [len(place["loops"]) for place in self.places]
+        if depth == len(self.path):
+            return index == len(self.places) - 1
+        return sum(loops[:index]) <= depth < sum(loops[: index + 1])
+
+    def _entry(self, depth: int, key: list[Any], ordinal: int, frame: FrameType) -> dict[str, Any] | None:
+        """The ledger's entry of a loop that is over: by the calls that lead to it, and where one of them is a
+        builtin that may call many times, by its turn. (Turns alone don't do: on restored variables a call before
+        it may be left out, or made that was not.)"""
+        entries = [entry for entry in self.saved["ledgers"][depth] if entry["key"] == key]
+        if entries:
+            chain = position.chain_of(callers(frame))
+            entries = [entry for entry in entries if entry["chain"] == chain]
+        for entry in entries:
+            if entry["ordinal"] == ordinal:
+                found: dict[str, Any] = entry
+                return found
+        return entries[0] if len(entries) == 1 and entries[0]["direct"] else None
 
     def _end_as_it_ended(self, loop: int, ordinal: int, entry: dict[str, Any], frame: FrameType) -> None:
         from ckptd_agent.loops.ledger import Ended, keep
 
         parent = r.stack[-1]
-        self.take_ordinal(loop)
         graft = self.new_graft()
         values = graft.values(entry["variables"])
         value = graft.value(entry["value"])
@@ -163,7 +192,7 @@ class Engine(hooks.Replay):
         variables = dict(zip(values[::2], values[1::2], strict=True))
         frames.write(frame, {**frames.read(frame), **variables})
         self.skipped = entry["how"]
-        keep(parent, loop, ordinal, Ended(self.skipped, value, variables))
+        keep(parent, loop, ordinal, Ended(self.skipped, value, variables, callers(frame)))
         r.returned[0] = value[0](*value[1]) if self.skipped == r.RAISED else value
         if self.skipped == r.EXHAUSTED:
             hooks.mark_exhausted(loop)
@@ -191,7 +220,7 @@ class Engine(hooks.Replay):
         # The body is entered in mid-iteration: the target is bound to something of its shape, and the
         # variables are restored right behind.
         holder = chain((_placeholder(table.LOOPS[loop].shape),), items)
-        record = r.new_record(loop, self.take_ordinal(loop), counter, None)
+        record = r.new_record(loop, saved["ordinal"], counter, None)
         record[r.ITEMS] = compress(holder, counter)
         record[r.HOLDER] = [holder, items]
         record[r.FLAGS] = saved["flags"]
@@ -205,7 +234,7 @@ class Engine(hooks.Replay):
         self.entering = None
         self.untested = loop
         counter = repeat(True, r.BIG - saved["count"] + 1)
-        record = r.new_record(loop, self.take_ordinal(loop), counter, counter)
+        record = r.new_record(loop, saved["ordinal"], counter, counter)
         record[r.FLAGS] = saved["flags"]
         r.stack.append(record)
         return counter
@@ -216,6 +245,10 @@ class Engine(hooks.Replay):
 
     def _body(self, loop: int, frame: FrameType) -> None:
         depth = self.depth()
+        if depth and r.count(r.stack[-1]) != self.path[depth - 1]["count"]:
+            raise RefusedError(
+                f"the program went past the place of the checkpoint in the loop at {table.LOOPS[loop].where}"
+            )
         if not depth:
             self._watch_training()
         elif depth < len(self.path) or self.final[3]:

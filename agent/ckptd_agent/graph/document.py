@@ -13,7 +13,7 @@ from ckptd.errors import RefusedError
 from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.loops import record as r
-from ckptd_agent.loops.position import COMPREHENSIONS, Position, spot
+from ckptd_agent.loops.position import COMPREHENSIONS, Position, chain_of, is_direct, spot
 from ckptd_agent.source import table
 
 VERSION = 1
@@ -101,6 +101,8 @@ def _describe_ledger(record: r.Record, capture: Capture) -> list[Document]:
             {
                 "key": list(table.LOOPS[loop].key),
                 "ordinal": ordinal,
+                "chain": chain_of(ended.chain),
+                "direct": is_direct(table.LOOPS[loop].function, ended.chain),
                 "how": ended.how,
                 "value": capture.child(ended.value),
                 "variables": capture.items(ended.variables.items()),

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from ckptd_agent.loops import record as r
+from ckptd_agent.source import table
 from ckptd_agent.loops import variables
 
 SMALL = 4096
 """Elements of a tensor or array, or characters of a string, that are cheap to keep."""
+
+
+Chain = tuple[tuple[CodeType, int], ...]
+"""Code and last instruction of frames of the user's, from the inner to the outer."""
 
 
 @dataclass
@@ -25,6 +30,8 @@ class Ended:
     """What was returned, or class and arguments of the exception that was raised."""
     variables: dict[str, Any] = field(default_factory=dict)
     """The variables of the function (or module) at that moment, as far as they are small."""
+    chain: Chain = ()
+    """From where the loop's function had been called."""
 
 
 def note(parent: r.Record, loop: int, ordinal: int, how: int, frame: FrameType) -> None:
@@ -36,7 +43,18 @@ def note(parent: r.Record, loop: int, ordinal: int, how: int, frame: FrameType) 
         # Not the exception: it is on its way to the program's own handlers, and holds their frames.
         error = sys.exc_info()[1]
         value = (type(error), error.args) if error is not None and is_small(error.args) else None
-    keep(parent, loop, ordinal, Ended(how, value, small_variables(frame)))
+    keep(parent, loop, ordinal, Ended(how, value, small_variables(frame), callers(frame)))
+
+
+def callers(frame: FrameType) -> Chain:
+    """The frames of the user's above one."""
+    found = []
+    each = frame.f_back
+    while each is not None:
+        if table.source_of(each.f_code) is not None:
+            found.append((each.f_code, each.f_lasti))
+        each = each.f_back
+    return tuple(found)
 
 
 def keep(parent: r.Record, loop: int, ordinal: int, ended: Ended) -> None:

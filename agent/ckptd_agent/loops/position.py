@@ -6,9 +6,12 @@ import dis
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from types import CodeType, FrameType
+from typing import Any
 
 from ckptd_agent.loops import record as r
+from ckptd_agent.loops.ledger import Chain
 from ckptd_agent.source import table
 
 INTERLEAVED = 0x20 | 0x80 | 0x200
@@ -51,7 +54,7 @@ def find(frame: FrameType, *, strict: bool = True) -> Position:
         if source is not None:
             place = Place(each, table.code_key(each.f_code), each.f_lasti)
             if not innermost:
-                trouble = trouble or _trouble_of(each, source, place)
+                trouble = trouble or _trouble_of(each, source, place, places[-1].frame.f_code.co_name)
             places.append(place)
         elif not innermost:
             trouble = trouble or _library_trouble(each)
@@ -75,7 +78,7 @@ def _general_trouble() -> str:
     return ""
 
 
-def _trouble_of(frame: FrameType, source: table.Source, place: Place) -> str:
+def _trouble_of(frame: FrameType, source: table.Source, place: Place, callee: str) -> str:
     """What is wrong with a stop below this frame of the user's; notes the statement it is in."""
     code = frame.f_code
     where = f"{source.path}:{frame.f_lineno}"
@@ -83,9 +86,11 @@ def _trouble_of(frame: FrameType, source: table.Source, place: Place) -> str:
         return f"it is inside a generator ({where})"
     if code.co_name in COMPREHENSIONS or (code.co_firstlineno, code.co_name) in source.bare:
         return f"it is inside {code.co_name} ({where})"
-    call = _call_at(frame, source)
+    call = _call_at(code, frame.f_lasti, source)
     if call is None:
         return f"the call at {where} is not one that can be repeated"
+    if not _is_direct(call, callee):
+        return f"{call.callee} at {where} is in the middle of calling {callee}"
     place.statement = call.statement
     if call.below == table.DIRTY:
         return f"results of other calls in the statement at {where} would be computed again"
@@ -98,15 +103,47 @@ def spot(frame: FrameType) -> list[int | None]:
     """Line and column at which a frame stands; no column before 3.11."""
     if sys.version_info < (3, 11):
         return [frame.f_lineno, None]
-    line, _, column, _ = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    line, _, column, _ = _positions(frame.f_code, frame.f_lasti)
     return [line or frame.f_lineno, column]
 
 
-def _call_at(frame: FrameType, source: table.Source) -> table.Call | None:
-    """The call that the frame is in, with the worst that may lie below it where several fit."""
+def chain_of(chain: Chain) -> list[list[Any]]:
+    """A ledger entry's callers as msgpack can carry them."""
+    return [[*table.code_key(code), lasti] for code, lasti in chain]
+
+
+def is_direct(function: str, chain: Chain) -> bool:
+    """None of the calls of a chain is one of a builtin that calls the user's function in its turn."""
+    for code, lasti in chain:
+        source = table.source_of(code)
+        call = _call_at(code, lasti, source) if source is not None else None
+        if call is None or not _is_direct(call, function):
+            return False
+        function = code.co_name
+    return True
+
+
+def _is_direct(call: table.Call, function: str) -> bool:
+    """The call is of the function itself, and not of a builtin (``map``, ``sort``) that may call it many times."""
+    return call.callee == function or not call.repeats
+
+
+@lru_cache(maxsize=4096)
+def _positions(code: CodeType, lasti: int) -> tuple[int | None, int | None, int | None, int | None]:
+    positions: Any = code.co_positions()  # type: ignore[attr-defined, unused-ignore]
+    found: tuple[int | None, int | None, int | None, int | None] = next(islice(positions, lasti // 2, None))
+    return found
+
+
+def _line_at(code: CodeType, lasti: int) -> int:
+    lines = (line for start, end, line in code.co_lines() if start <= lasti < end)
+    return next(lines, None) or code.co_firstlineno
+
+
+def _call_at(code: CodeType, lasti: int, source: table.Source) -> table.Call | None:
+    """The call that a frame is in, with the worst that may lie below it where several fit."""
     if sys.version_info >= (3, 11):
-        positions = list(frame.f_code.co_positions())
-        line, end_line, column, end_column = positions[frame.f_lasti // 2]
+        line, end_line, column, end_column = _positions(code, lasti)
         fits = [
             call
             for call in source.calls.get(end_line or 0, [])
@@ -115,7 +152,7 @@ def _call_at(frame: FrameType, source: table.Source) -> table.Call | None:
         exact = [call for call in fits if call.span[:2] == (line, column)]
         fits = exact or fits
     else:
-        line = frame.f_lineno
+        line = _line_at(code, lasti)
         every = [call for calls in source.calls.values() for call in calls]
         fits = [call for call in every if call.span[0] <= line <= call.span[2]]
     return max(fits, key=lambda call: (call.below, not call.statement), default=None)

@@ -29,7 +29,9 @@ def list_calls(tree: ast.Module, source: Source, hook_number: HookNumber) -> Non
         number = hook_number(statement, below_names) if below_names and hookable else 0
         for call, below in walk.found:
             span = (call.lineno, call.col_offset, call.end_lineno or 0, call.end_col_offset or 0)
-            source.calls.setdefault(span[2], []).append(Call(span, below, number))
+            source.calls.setdefault(span[2], []).append(
+                Call(span, scan.callee(call), scan.may_repeat(call), below, number)
+            )
 
 
 class _Walk:

@@ -185,7 +185,9 @@ class _Rewriter(ast.NodeTransformer):
             node.test = test
             return node
         table.BRANCHES.append(found)
-        choice = _expression(f"0 if not _ck_on or _ck_open({len(table.BRANCHES) - 1}) else _ck_way()", node.test)
+        choice = _expression(
+            f"0 if not _ck_on or _ck_open({len(table.BRANCHES) - 1}) else _ck_way()", node.test
+        )
         assert isinstance(choice, ast.IfExp)
         choice.body = test
         node.test = choice
@@ -196,7 +198,7 @@ class _Rewriter(ast.NodeTransformer):
     def _open(self, node: ast.For | ast.While) -> int:
         """The loop's id, or 0 where it is left as it is."""
         scope = self.scopes[-1]
-        if not scope.instrumented or not scan.may_hold_events(node) or len(scope.loops) >= 8:
+        if not scope.instrumented or not scan.may_hold_events(node, self.loopy) or len(scope.loops) >= 8:
             return 0  # CPython allows 20 nested blocks; ours take two each
         self.count += 1
         where = f"{self.source.path}:{node.lineno}"

@@ -21,6 +21,8 @@ PLAIN_METHODS = frozenset(
     if name[0] != "_"
 ) | {"appendleft", "popleft", "write", "writelines", "flush", "tolist", "item"}
 """Methods of builtin containers; a method of the user's with such a name is not seen as one."""
+REPEATERS = {"reduce", "sub", "subn", "nlargest", "nsmallest", "apply_", "map_"}
+"""Functions of C modules that call a function for each of their items."""
 
 
 def callee(call: ast.Call) -> str:
@@ -32,6 +34,13 @@ def callee(call: ast.Call) -> str:
     return ""
 
 
+def may_repeat(call: ast.Call) -> bool:
+    """The call is of something written in C that may call a function of the user's several times in its turn."""
+    if isinstance(call.func, ast.Name) and hasattr(builtins, call.func.id):
+        return True
+    return is_plain(call) or callee(call) in REPEATERS
+
+
 def is_plain(call: ast.Call) -> bool:
     """The call is to a builtin or to a method of a builtin container."""
     if isinstance(call.func, ast.Name):
@@ -39,15 +48,18 @@ def is_plain(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Attribute) and call.func.attr in PLAIN_METHODS
 
 
-def may_hold_events(loop: ast.For | ast.While) -> bool:
-    """A loop whose calls are all to builtins can't hold a training event."""
+def may_hold_events(loop: ast.For | ast.While, loopy: set[str]) -> bool:
+    """A loop whose calls are all to builtins can't hold a training event; nor another loop of the user's, if no
+    method with a builtin one's name leads to one (``loopy``)."""
     parts: list[ast.AST] = [*loop.body]
     if isinstance(loop, ast.While):
         parts.append(loop.test)
     else:
         parts.append(loop.iter)
     return any(
-        isinstance(node, ast.Call) and not is_plain(node) for part in parts for node in own_nodes(part)
+        isinstance(node, ast.Call) and (not is_plain(node) or callee(node) in loopy)
+        for part in parts
+        for node in own_nodes(part)
     )
 
 

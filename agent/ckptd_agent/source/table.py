@@ -46,6 +46,10 @@ class Call:
     """One call expression, and what waits on the value stack below it."""
 
     span: Span
+    callee: str
+    """Last component of what is called, or ''."""
+    repeats: bool
+    """By its name it is written in C, and may call functions of the user's many times."""
     below: int
     """CLEAN, NAMES or DIRTY."""
     statement: int
