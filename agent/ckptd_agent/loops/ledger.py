@@ -9,8 +9,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ckptd_agent.loops import record as r
-from ckptd_agent.source import table
 from ckptd_agent.loops import variables
+from ckptd_agent.source import table
 
 SMALL = 4096
 """Elements of a tensor or array, or characters of a string, that are cheap to keep."""

@@ -105,6 +105,10 @@ class Iterator(Kind):
             raise graft.refuse(f"the checkpoint's graph is damaged: nothing makes an iterator {node[2]!r}")
         args, state = graft.values(node[3]), graft.value(node[4])
         graft.fill(ITERATORS)
+        if node[1] == type(reversed([])).__name__ and maker is iter:  # exhausted: reduce says iter([])
+            fresh = reversed([])
+            next(fresh, None)
+            return fresh
         if fresh is not None and not isinstance(fresh, VIEWS):
             _, now_args, *now_state = reduce_iterator(fresh)
             if alike((tuple(args), state), (tuple(now_args), now_state[0] if now_state else None)):
