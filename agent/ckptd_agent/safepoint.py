@@ -31,8 +31,10 @@ _trouble_said = False
 
 def install() -> None:
     """Follow training events and DataLoaders; called once torch is imported."""
+    from ckptd_agent import opened
     from ckptd_agent.state import loaders
 
+    opened.watch_appends()
     events.install()
     loaders.install()
     events.listener = _on_step
@@ -180,13 +182,16 @@ def _ordinal(loop: int, at_end: bool) -> int:
 def _take(found: position.Position, final: Final) -> str:
     """Capture and copy; the path of the segment."""
     from ckptd.errors import DumpFailedError
-    from ckptd_agent import facts, modes
+    from ckptd_agent import company, facts, modes
     from ckptd_agent.drain import drain
     from ckptd_agent.graph import document
     from ckptd_agent.graph.capture import Capture
-    from ckptd_agent.state import kinds, rng  # noqa: F401 - kinds registers them all
+    from ckptd_agent.state import kinds, rng, sharing  # noqa: F401 - kinds registers them all
 
     states = rng.take()
+    busy = company.trouble()
+    if busy:
+        raise DumpFailedError(busy)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -197,6 +202,7 @@ def _take(found: position.Position, final: Final) -> str:
         described = document.describe(found, final, capture)
         capture.run()
         described["files"] = _capture_files(capture)
+        sharing.link(capture)
     finally:
         if collecting:
             gc.enable()
@@ -205,4 +211,5 @@ def _take(found: position.Position, final: Final) -> str:
     described["nodes"] = capture.nodes
     described["rng"] = states
     described["modes"] = modes.take()
+    described["appended"] = opened.appended_sizes()
     return str(drain(capture, document.pack(described), facts.collect(capture, described)))

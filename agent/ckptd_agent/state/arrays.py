@@ -9,6 +9,7 @@ import numpy as np
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import GENERATORS, KEYED, Kind, Node, register
+from ckptd_agent.state import sharing
 
 
 class Array(Kind):
@@ -34,7 +35,8 @@ class Array(Kind):
         name = f"a{capture.numbers[id(obj)]}"
         capture.storages[name] = inner
         how = [axes, obj.flags.writeable]
-        return [name, capture.child(type(obj)), _describe(obj.dtype), list(obj.shape), how, axes]
+        shared = None  # set by sharing.link
+        return [name, capture.child(type(obj)), _describe(obj.dtype), list(obj.shape), how, axes, shared]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if not isinstance(fresh, np.ndarray) or not graft.is_class(node[2], type(fresh)):
@@ -68,6 +70,10 @@ class Array(Kind):
         shape = [node[4][axis] for axis in node[6]]
         dtype = np.dtype(object) if node[1] == "objects" else _undescribe(node[3])
         owner: Any = np.empty(shape, dtype=dtype)
+        if node[1] != "objects" and node[7] is not None:
+            buffer = sharing.bytes_of(graft.value(node[7][0]))
+            strides = _permuted_strides(owner, node[6])
+            return np.ndarray(node[4], dtype, buffer, node[7][1], strides)
         cls = graft.the_class(node[2], np.ndarray)
         if node[6] == list(range(len(shape))) and cls is np.ndarray:
             return owner

@@ -10,6 +10,7 @@ import torch
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
+from ckptd_agent.state import sharing
 
 DTYPE_NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -33,7 +34,8 @@ class Storage(Kind):
         number = capture.numbers[id(obj)]
         name = f"s{number}"
         capture.storages[name] = obj
-        return [name, obj.nbytes(), str(obj.device), obj.is_pinned() if obj.device.type == "cpu" else False]
+        pinned = obj.is_pinned() if obj.device.type == "cpu" else False
+        return [name, obj.nbytes(), str(obj.device), pinned, None]  # the last one is set by sharing.link
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return (
@@ -44,7 +46,9 @@ class Storage(Kind):
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         storage = fresh
-        if storage is None:
+        if storage is None and node[5] is not None:
+            storage = sharing.storage_in(graft.value(node[5][0]), node[5][1], node[2])
+        elif storage is None:
             storage = torch.empty(
                 node[2], dtype=torch.uint8, device=node[3], pin_memory=node[4]
             ).untyped_storage()
