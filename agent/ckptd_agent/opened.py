@@ -3,6 +3,9 @@
 While the program runs on its own nothing watches it: at a dump the descriptors are read from /proc, and an
 object is looked for only for those that no variable of the program leads to (a logging handler's stream).
 During a replay the guards hand out all such files, and note them here.
+
+A file that is opened, appended to and closed again shows in no descriptor, so an audit hook notes the paths:
+what such a file has grown by since a checkpoint is cut off when the program goes back to it.
 """
 
 from __future__ import annotations
@@ -11,12 +14,48 @@ import gc
 import io
 import os
 import stat
+import sys
 import weakref
 from typing import Any
 
 _noted: list[weakref.ref[Any]] = []
 real_open = io.open
+appended: dict[str, None] = {}
+"""Paths that have been opened for appending, in their order."""
 FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.FileIO)
+
+
+def watch_appends() -> None:
+    """Note the paths of files that are opened for appending."""
+    sys.addaudithook(_see)
+
+
+def _see(event: str, args: tuple[Any, ...]) -> None:
+    if event != "open":
+        return
+    path, mode, flags = args
+    if not isinstance(path, str | bytes | os.PathLike):
+        return
+    if (isinstance(mode, str) and "a" in mode) or (mode is None and flags & os.O_APPEND):
+        appended[os.path.abspath(os.fsdecode(path))] = None
+
+
+def appended_sizes() -> list[tuple[str, int]]:
+    """The regular files among them, with their sizes in bytes."""
+    return [(path, os.stat(path).st_size) for path in appended if os.path.isfile(path)]
+
+
+def cut_back(sizes: list[tuple[str, int]]) -> list[str]:
+    """Cut files to what they had at a checkpoint; the paths of those that have less now."""
+    short = []
+    for path, size in sizes:
+        appended[path] = None
+        now = os.stat(path).st_size if os.path.isfile(path) else -1
+        if now > size:
+            os.truncate(path, size)
+        elif now < size:
+            short.append(path)
+    return short
 
 
 def note(file: Any) -> None:

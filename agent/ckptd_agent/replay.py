@@ -364,8 +364,8 @@ class Engine(hooks.Replay):
 
     def finish(self, frame: FrameType, loop: int) -> None:
         """The recorded safe point: graft everything, give files and output back, let the program run."""
-        from ckptd.protocol import Resumed
-        from ckptd_agent import link, modes, opened
+        from ckptd.protocol import Resumed, Said
+        from ckptd_agent import link, modes, opened, safepoint
         from ckptd_agent.state import rng
 
         found = position.find(frame, strict=False)
@@ -392,13 +392,19 @@ class Engine(hooks.Replay):
         if sys.excepthook == self.on_exception:
             sys.excepthook = self.excepthook
         guards.end()
+        short = opened.cut_back(self.saved["appended"])
         for action in graft.later:
             action()
         opened.forget()
         hooks.end_replay()
         events.set_steps(facts["step"])
+        safepoint.count_from(facts["step"])
         rng.put(self.saved["rng"])
         link.send(Resumed(facts["step"], time.monotonic() - _started))
+        for path in short:
+            link.send(
+                Said(f"{path} has lost what it had at step {facts['step']}: what is appended follows on less")
+            )
         # Nothing of the program's may be kept alive: a file that is never closed is flushed when it is let go.
         self.graft = self.opened = None
         self.saved = {}

@@ -43,9 +43,15 @@ def install() -> None:
 
 def welcome(message: Welcome) -> None:
     """The supervisor's answer to Hello."""
-    global _every, _due_at
+    global _every
     _every = message.every_steps
-    _due_at = events.steps() + _every
+    count_from(events.steps())
+
+
+def count_from(steps: int) -> None:
+    """The next periodic dump is due at the next multiple of ``--every``."""
+    global _due_at
+    _due_at = steps + _every - steps % _every if _every else 0
 
 
 def request(dump: Dump) -> None:
@@ -66,11 +72,11 @@ def replaying() -> bool:
 
 
 def _on_step(steps: int) -> None:
-    global _due_at, _reported, _reported_steps
+    global _reported, _reported_steps
     from ckptd_agent import link
 
     if _every and steps >= _due_at and _pending is None and not replaying():
-        _due_at = steps + _every - steps % _every
+        count_from(steps)
         link.send(Due(steps))
     now = time.monotonic()
     if now - _reported >= 1.0:
@@ -182,7 +188,7 @@ def _ordinal(loop: int, at_end: bool) -> int:
 def _take(found: position.Position, final: Final) -> str:
     """Capture and copy; the path of the segment."""
     from ckptd.errors import DumpFailedError
-    from ckptd_agent import company, facts, modes
+    from ckptd_agent import company, facts, modes, opened
     from ckptd_agent.drain import drain
     from ckptd_agent.graph import document
     from ckptd_agent.graph.capture import Capture

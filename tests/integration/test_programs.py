@@ -7,12 +7,13 @@ optimizers and random generators; what it prints and writes is compared byte by 
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_plain
+from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_plain, unrepeated
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
@@ -84,3 +85,14 @@ def test_a_stopped_program_ends_as_if_left_alone(program, tmp_path, seeded):
 def unstamped(outcome: Outcome) -> Outcome:
     """The same with the time taken out of the names of files."""
     return replace(outcome, files={STAMP.sub("STAMP", name): data for name, data in outcome.files.items()})
+
+
+def test_what_was_appended_since_the_checkpoint_is_cut_off(tmp_path):
+    program = [PROGRAMS / "appends.py"]
+    plain = run_plain(program, tmp_path / "plain")
+    store = tmp_path / "store"
+    kills = [Action(Line("^step 17 "), signal=signal.SIGKILL)]
+    under = run_ckptd(program, tmp_path / "under", store=store, actions=kills, options=["--every", "5steps"])
+    once = unrepeated(plain.stdout, under.stdout, len(kills))
+    assert compare(plain, under.saying(once)) == [], under.stderr.decode()
+    assert len(under.processes) == 2, under.stderr.decode()

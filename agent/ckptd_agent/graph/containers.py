@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import sys
 from typing import Any
@@ -210,6 +211,26 @@ class ByteArray(Kind):
         obj[:] = node[1]
 
 
+class NumberArray(Kind):
+    """array.array."""
+
+    name = "numbers"
+    exact = (array.array,)
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        return [obj.typecode, obj.tobytes()]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return type(fresh) is array.array and fresh.typecode == node[1]
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        return array.array(node[1])
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        del obj[:]
+        obj.frombytes(node[2])
+
+
 _BASES: dict[str, type[Any]] = {
     "list": list, "dict": dict, "set": set, "deque": collections.deque,
 }  # fmt: skip
@@ -335,4 +356,4 @@ class DerivedFixed(Kind):
         return obj
 
 
-register(List, Tuple, Dict, Set, FrozenSet, Deque, ByteArray, Derived, DerivedFixed)
+register(List, Tuple, Dict, Set, FrozenSet, Deque, ByteArray, NumberArray, Derived, DerivedFixed)
