@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import collections
 import sys
 from typing import Any
@@ -197,40 +196,6 @@ class Deque(Kind):
         obj.extend(graft.values(node[1]))
 
 
-class ByteArray(Kind):
-    name = "bytearray"
-    exact = (bytearray,)
-
-    def capture(self, obj: bytearray, capture: Capture) -> Node:
-        return [bytes(obj)]
-
-    def make(self, node: Node, fresh: Any, graft: Graft) -> bytearray:
-        return bytearray()
-
-    def fill(self, node: Node, obj: bytearray, graft: Graft) -> None:
-        obj[:] = node[1]
-
-
-class NumberArray(Kind):
-    """array.array."""
-
-    name = "numbers"
-    exact = (array.array,)
-
-    def capture(self, obj: Any, capture: Capture) -> Node:
-        return [obj.typecode, obj.tobytes()]
-
-    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
-        return type(fresh) is array.array and fresh.typecode == node[1]
-
-    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
-        return array.array(node[1])
-
-    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
-        del obj[:]
-        obj.frombytes(node[2])
-
-
 _BASES: dict[str, type[Any]] = {
     "list": list, "dict": dict, "set": set, "deque": collections.deque,
 }  # fmt: skip
@@ -356,4 +321,4 @@ class DerivedFixed(Kind):
         return obj
 
 
-register(List, Tuple, Dict, Set, FrozenSet, Deque, ByteArray, NumberArray, Derived, DerivedFixed)
+register(List, Tuple, Dict, Set, FrozenSet, Deque, Derived, DerivedFixed)

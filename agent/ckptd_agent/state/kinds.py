@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from ckptd_agent.graph import anchors, containers, functions  # noqa: F401 - they register their kinds
+from ckptd_agent.graph import anchors, buffers, containers, functions  # noqa: F401 - they register their kinds
 from ckptd_agent.graph.instances import Instance
 from ckptd_agent.graph.kind import register
 from ckptd_agent.state import files, generators, iterators, loaders, memos, queues, rng, tensors  # noqa: F401
