@@ -17,6 +17,9 @@ from fuzz.programs import program
 from fuzz.shrink import shrink
 from fuzz.warmers import Job, Verdict, Warmers
 
+MOST_SAID = 40
+"""Failures of one kind that are told at once."""
+
 
 @dataclass
 class Tally:
@@ -118,14 +121,15 @@ def main() -> int:
     seconds = args.minutes * 60 if args.minutes else (1e9 if args.pairs else 60.0)
     print(f"seed {args.seed}", flush=True)
     tally = Tally()
+    said: Counter[str] = Counter()
     with Warmers() as warmers:
         for verdict in warmers.examine_all(until(jobs(args.seed), tally, seconds, args.pairs or 10**9)):
             tally.add(verdict)
             for failure in verdict["failures"][:1]:
-                print(
-                    f"seed {verdict['job']['seed']}: {failure['kind']} at {failure['stop']}: {failure['detail'][:300]}",
-                    flush=True,
-                )
+                said[failure["kind"]] += 1
+                if said[failure["kind"]] <= MOST_SAID:
+                    detail = f"{failure['kind']} at {failure['stop']}: {failure['detail'][:300]}"
+                    print(f"seed {verdict['job']['seed']}: {detail}", flush=True)
         print("\n".join(tally.lines()), flush=True)
         for verdict in tally.failed[: args.shrink]:
             print(f"---- seed {verdict['job']['seed']}", flush=True)
