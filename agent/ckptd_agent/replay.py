@@ -23,7 +23,7 @@ from ckptd_agent.graph import document, frames
 from ckptd_agent.loops import events, hooks, position
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.ledger import callers
-from ckptd_agent.loops.position import COMPREHENSIONS
+from ckptd_agent.restore import Restorer
 from ckptd_agent.source import table
 from ckptd_agent.source.branches import outcome
 
@@ -54,24 +54,15 @@ def start(opened: Any) -> Engine:
     return engine
 
 
-class Engine(hooks.Replay):
+class Engine(Restorer, hooks.Replay):
     """The replay under way."""
 
     def __init__(self, opened: Any, saved: document.Document) -> None:
-        self.opened = opened
-        self.saved = saved
-        self.places = saved["places"]
-        self.path = [loop for place in self.places for loop in place["loops"]]
-        """The active loops at the checkpoint, outermost first."""
-        self.final = saved["final"]
+        super().__init__(opened, saved)
         self.skipped = -1
         self.entering: int | None = None
         self.untested: int | None = None
-        self.graft: Any = None
         self.excepthook: Any = None
-        self.guarded = False
-        self.pinned: set[int] = set()
-        self.copied: set[str] = set()
 
     def in_child(self) -> None:
         """A child was forked in mid-replay: it may live on behind it, so it must be heard and write its files."""
@@ -160,7 +151,7 @@ class Engine(hooks.Replay):
         """The frames stand where those of the checkpoint stood, and the innermost has the path's next loop."""
         found = position.find(frame, strict=False)
         index = len(found.places) - 1
-        if not self._is_prefix(found, whole=False):
+        if not self.is_prefix(found, whole=False):
             return False
         loops = [len(place["loops"]) for place in self.places]
         if depth == len(self.path):
@@ -266,7 +257,7 @@ class Engine(hooks.Replay):
         if self.depth() is None:
             return None
         found = position.find(frame, strict=False)
-        if not self._is_prefix(found, whole=False):
+        if not self.is_prefix(found, whole=False):
             return None
         return outcome(table.BRANCHES[number], *self.places[len(found.places) - 1]["spot"])
 
@@ -280,7 +271,7 @@ class Engine(hooks.Replay):
             return
         found = position.find(frame, strict=False)
         index = len(found.places) - 1
-        if index >= len(self.places) - 1 or not self._is_prefix(found, whole=False):
+        if index >= len(self.places) - 1 or not self.is_prefix(found, whole=False):
             return
         place = self.places[index]
         loops = sum(len(each["loops"]) for each in self.places[: index + 1])
@@ -295,95 +286,13 @@ class Engine(hooks.Replay):
                 f"the program trains at {where} on its way to the checkpoint, which it did not in the first run"
             )
 
-    # ---- grafting ---------------------------------------------------------------------------------
-
-    def new_graft(self, *, lenient: bool = False) -> Any:
-        from ckptd_agent.graph.graft import Graft
-        from ckptd_agent.state import kinds  # noqa: F401 - registers them all
-        from ckptd_agent.state.iterators import pinned
-
-        if not self.guarded:
-            self.guarded = True
-            guards.guard_torch()
-            self.pinned = pinned(self.saved["nodes"])
-        graft = Graft(self.saved["nodes"], self.opened.storage, lenient=lenient)
-        graft.copied, graft.pinned = self.copied, self.pinned
-        return graft
-
-    def _is_prefix(self, found: position.Position, *, whole: bool) -> bool:
-        """The frames are those of the record, and all but the innermost stand where they stood."""
-        if len(found.places) > len(self.places) or (whole and len(found.places) != len(self.places)):
-            return False
-        last = len(found.places) - 1
-        for number, (place, saved) in enumerate(zip(found.places, self.places, strict=False)):
-            if list(place.key) != saved["key"]:
-                return False
-            if number < last and place.lasti != saved["lasti"]:
-                return False
-        return True
-
-    def stage(self, frame: FrameType) -> None:
-        """Graft what the frames that are there refer to."""
-        found = position.find(frame, strict=False)
-        if not self._is_prefix(found, whole=False):
-            raise RefusedError(f"the program came to {_where(frame)} by another way than in the first run")
-        self.graft = self.new_graft(lenient=True)
-        self._graft_frames(found)
-
-    def _graft_frames(self, found: position.Position) -> None:
-        graft = self.graft
-        pairs = list(zip(found.places, self.places, strict=False))
-        for place, saved in pairs:
-            own = frames.read(place.frame)
-            _pair_variables(saved["variables"], own, graft)
-        for name, items in self.saved["modules"].items():
-            module = sys.modules.get(name)
-            if module is not None:
-                _pair_variables(items, module.__dict__, graft)
-        for record, loop in zip(r.stack[1:], self.path, strict=False):
-            if record[r.HOLDER] is not None:
-                graft.pair(loop["items"], record[r.HOLDER][1])
-        for child, stream in zip(self.saved["streams"], (sys.stdout, sys.stderr), strict=True):
-            graft.pair(child, stream)
-        graft.match()
-        sys.stdout, sys.stderr = graft.values(self.saved["streams"])
-        restored = [(place.frame, _variables(saved["variables"], graft)) for place, saved in pairs]
-        modules = [
-            (sys.modules[name].__dict__, _variables(items, graft))
-            for name, items in self.saved["modules"].items()
-            if name in sys.modules
-        ]
-        for record, loop in zip(r.stack[1:], self.path, strict=False):
-            _set_holder(record, graft.value(loop["items"]))
-        graft.fill()
-        for place_frame, variables in restored:
-            if place_frame.f_code.co_name not in COMPREHENSIONS:
-                frames.write(place_frame, variables)
-        for namespace, variables in modules:
-            frames.write_module(namespace, variables)
-
     def finish(self, frame: FrameType, loop: int) -> None:
         """The recorded safe point: graft everything, give files and output back, let the program run."""
         from ckptd.protocol import Resumed, Said
         from ckptd_agent import link, modes, opened, safepoint
         from ckptd_agent.state import rng
 
-        found = position.find(frame, strict=False)
-        if not self._is_prefix(found, whole=True):
-            raise RefusedError(f"the program came to {_where(frame)} by another way than in the first run")
-        saved_last = self.places[-1]
-        if not self.final[3] and found.places[-1].lasti != saved_last["lasti"]:
-            raise RefusedError(f"the program stands elsewhere in {_where(frame)} than in the first run")
-        self.graft = graft = self.new_graft()
-        files = self.saved["files"]
-        self._pair_files(files, opened.noted())
-        self._graft_frames(found)
-        for child in files:
-            if child[0] not in graft.made and child[0] not in graft.fresh:
-                path = self.saved["nodes"][child[0]][2]
-                raise RefusedError(f"the file {path}, which a library was writing, has not been opened again")
-            graft.value(child)
-        graft.fill()
+        later = self.restore_all(frame)
         modes.put(self.saved["modes"])
         facts = self.opened.manifest.facts
         if os.getcwd() != facts["cwd"] and os.path.isdir(facts["cwd"]):
@@ -393,7 +302,7 @@ class Engine(hooks.Replay):
             sys.excepthook = self.excepthook
         guards.end()
         short = opened.cut_back(self.saved["appended"])
-        for action in graft.later:
+        for action in later:
             action()
         opened.forget()
         hooks.end_replay()
@@ -408,17 +317,6 @@ class Engine(hooks.Replay):
         # Nothing of the program's may be kept alive: a file that is never closed is flushed when it is let go.
         self.graft = self.opened = None
         self.saved = {}
-
-    def _pair_files(self, files: list[Any], fresh: list[Any]) -> None:
-        """Files that only a library holds: by path, then by the order in which they were opened."""
-        for child in files:
-            path = self.saved["nodes"][child[0]][2]
-            for file in fresh:
-                if os.path.abspath(os.fsdecode(file.name)) == path:
-                    self.graft.pair_late(child, file)
-        for child in files:
-            for file in fresh:
-                self.graft.pair_late(child, file)
 
     # ---- the ends that must not be ----------------------------------------------------------------
 
@@ -442,35 +340,8 @@ class Engine(hooks.Replay):
         self.refuse(f"the program failed on its way to the checkpoint: {kind.__name__}: {error}{where}")
 
 
-def _pair_variables(items: list[Any], own: dict[str, Any], graft: Any) -> None:
-    for name, value in zip(items[::2], items[1::2], strict=True):
-        if name in own:
-            graft.pair(value, own[name])
-
-
-def _variables(items: list[Any], graft: Any) -> dict[str, Any]:
-    return {name: graft.variable(value) for name, value in zip(items[::2], items[1::2], strict=True)}
-
-
-def _set_holder(record: r.Record, items: Any) -> None:
-    """Exchange the iterator that a loop opened by the replay draws from, if it is not the same."""
-    holder = record[r.HOLDER]
-    if holder is None or holder[1] is items:
-        return
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        holder[0].__setstate__((iter(()), items))
-    holder[1] = items
-
-
 def _placeholder(shape: Any) -> Any:
     """Something that a for loop's target can be bound to."""
     if shape is None:
         return None
     return tuple(_placeholder(each) for each in shape if each != ())
-
-
-def _where(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -125,6 +125,11 @@ class File(Kind):
             obj.read(place)
         elif what == "write":
             _call_it(obj, graft.value(name))
+            if not os.path.isfile(path) or os.stat(path).st_size < size:
+                raise graft.refuse(
+                    f"the file {path}, which the program was writing, no longer has the {size} bytes that it had at "
+                    "the checkpoint; put it back"
+                )
             graft.later.append(lambda: reattach(obj, path, how[0], place, size))
 
 
