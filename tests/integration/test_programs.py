@@ -17,6 +17,8 @@ from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_pl
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
+OTHERS = {"appends", "producer", "sums"}
+"""What has a test of its own, and what the programs import."""
 TAIL = 6
 """Lines at the end behind which a program may be over before it can be stopped."""
 
@@ -46,15 +48,22 @@ TABLE = [
     Program("gan"),
     Program("iterable"),
     Program("lbfgs"),
+    Program("lines"),
+    Program("maml"),
+    Program("memory"),
     Program("pack"),
     Program("perm"),
+    Program("queues"),
+    Program("raising"),
     Program("reinforce"),
     Program("resume"),
     Program("rnn"),
     Program("semi"),
     Program("stream"),
+    Program("targets"),
     Program("trainer", stops=3),
     Program("vae"),
+    Program("values"),
     Program("wgan"),
     Program("workers"),
 ]
@@ -62,7 +71,7 @@ TABLE = [
 
 def test_every_program_is_in_the_table():
     found = {path.stem for path in PROGRAMS.glob("*.py")}
-    assert {program.name for program in TABLE} == found - {"sums"} | {"pack"}
+    assert {program.name for program in TABLE} == found - OTHERS | {"pack"}
 
 
 @pytest.mark.parametrize("program", TABLE, ids=lambda program: program.name)
@@ -80,6 +89,17 @@ def test_a_stopped_program_ends_as_if_left_alone(program, tmp_path, seeded):
     assert compare(unstamped(plain), unstamped(under)) == [], said
     assert len(under.processes) > 1, said
     assert leftovers(store) == []
+
+
+def test_a_thread_of_the_program_refuses_the_dump_and_training_goes_on(tmp_path):
+    program = Program("producer")
+    plain = run_plain(program.command, tmp_path / "plain")
+    under = run_ckptd(
+        program.command, tmp_path / "under", store=tmp_path / "store", actions=[Action(Line("", 8))]
+    )
+    assert compare(plain, under) == []
+    assert b"the program's thread 'Thread-1 (produce)' runs at " in under.stderr
+    assert len(under.processes) == 1
 
 
 def unstamped(outcome: Outcome) -> Outcome:

@@ -10,6 +10,7 @@ from sums import digest, seed_everything
 from torch import autograd, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+
 def on_term(signum, frame):
     print("asked to stop", file=sys.stderr)
     sys.exit(1)
