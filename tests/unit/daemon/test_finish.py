@@ -27,7 +27,7 @@ def test_a_failure_that_the_program_reports_by_its_status_is_one():
 
 def test_a_refusal_says_what_can_be_done(tmp_path):
     folder, segment = make_job(tmp_path / "store"), make_segment(tmp_path / "segment")
-    facts = {"facts": {"sources": {}}}
+    facts: dict[str, dict[str, dict[str, str]]] = {"facts": {"sources": {}}}
     make_checkpoint(folder, segment, 3, **facts)
     alone = refusal("the loop at train.py:3 is not reached", find_base(folder, allow_changed=False))
     assert alone == (

@@ -35,6 +35,7 @@ class Plain:
 
 class Slotted:
     __slots__ = ("__hidden", "a", "b")
+    b: int
 
     def __init__(self, a):
         self.a = a
@@ -110,7 +111,7 @@ def test_not_a_number_and_the_sign_of_zero(over):
 
 def test_what_is_shared_stays_shared(over):
     inner = [1]
-    loop = [inner]
+    loop: list[object] = [inner]
     loop.append(loop)
     back = over({"a": inner, "b": inner, "loop": loop})
     assert back["a"] is back["b"] is back["loop"][0]
@@ -119,13 +120,15 @@ def test_what_is_shared_stays_shared(over):
 
 def test_fresh_objects_are_filled_in_place(over):
     saved = {"rows": [1, 2, 3], "own": Plain(x=[1], gone=None)}
-    fresh = {"rows": [9], "own": Plain(x=[], more=2), "later": 1}
-    rows, own, x = fresh["rows"], fresh["own"], fresh["own"].x
+    rows: list[int] = [9]
+    x: list[int] = []
+    own = Plain(x=x, more=2)
+    fresh = {"rows": rows, "own": own, "later": 1}
     back = over(saved, fresh)
     assert back is fresh
     assert back["rows"] is rows == [1, 2, 3]
     assert back["own"] is own
-    assert own.x is x == [1]
+    assert own.__dict__["x"] is x == [1]
     assert list(own.__dict__) == ["x", "gone"]
     assert "later" not in back
 
@@ -232,6 +235,8 @@ def test_a_parameter_stays_the_same_object_with_its_gradient(over):
     assert back.weight is weight
     assert weight.data_ptr() == pointer
     assert torch.equal(weight, saved.weight)
+    assert weight.grad is not None
+    assert saved.weight.grad is not None
     assert torch.equal(weight.grad, saved.weight.grad)
     assert isinstance(weight, torch.nn.Parameter)
 
