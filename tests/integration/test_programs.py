@@ -102,6 +102,17 @@ def test_a_thread_of_the_program_refuses_the_dump_and_training_goes_on(tmp_path)
     assert len(under.processes) == 1
 
 
+def test_a_sampler_that_draws_as_it_goes_refuses_the_dump_and_training_goes_on(tmp_path):
+    program = Program("lazy")
+    plain = run_plain(program.command, tmp_path / "plain")
+    under = run_ckptd(
+        program.command, tmp_path / "under", store=tmp_path / "store", actions=[Action(Line("^step 20 "))]
+    )
+    assert compare(plain, under) == []
+    assert b"a DataLoader's sampler draws from the global random generator as it goes" in under.stderr
+    assert len(under.processes) == 1
+
+
 def unstamped(outcome: Outcome) -> Outcome:
     """The same with the time taken out of the names of files."""
     return replace(outcome, files={STAMP.sub("STAMP", name): data for name, data in outcome.files.items()})

@@ -54,6 +54,12 @@ class Log:
         assert self.ring is not None
         return sum(1 for number in range(self.skipped, yielded) if number % self.ring.workers == worker)
 
+    watched: bool = False
+    """The sampler is the program's own: it may draw from the global generators as it goes."""
+    left: dict[str, Any] | None = None
+    """The state that its last draw left these in."""
+    lazy: bool = False
+    """It drew after somebody else had: the same indices can't be drawn again."""
     skipped: int = 0
     """Batches that a resume skipped: no worker of this process made them."""
 
@@ -62,6 +68,19 @@ logs: weakref.WeakKeyDictionary[Any, Log] = weakref.WeakKeyDictionary()
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _resuming: list[tuple[dict[str, Any] | None, int, int]] = []
 _worker_states: list[list[dict[str, Any]] | None] = []
+
+
+def _has_own_sampler(loader: Any) -> bool:
+    """Not one of torch's, which draw all that they need when they begin."""
+    batches = getattr(loader, "batch_sampler", None)
+    samplers = (getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None))
+    return any(each is not None and not type(each).__module__.startswith("torch.") for each in samplers)
+
+
+def _global_state() -> dict[str, Any]:
+    states = rng.take()
+    states.pop("cuda")
+    return states
 
 
 def _is_followed(loader: Any) -> bool:
@@ -134,6 +153,7 @@ def install() -> None:
 
     def init(self: Any, loader: Any) -> None:
         log = logs[self] = Log(loader, _take(loader))
+        log.watched = _has_own_sampler(loader)
         if _resuming:
             log.first, log.skip, log.expected = _resuming.pop()
             log.skipped = log.skip
@@ -151,7 +171,7 @@ def install() -> None:
 
     def _reset(self: Any, loader: Any, first_iter: bool = False) -> None:
         if not first_iter:
-            log = Log(loader, _take(loader), ring=logs[self].ring)
+            log = Log(loader, _take(loader), ring=logs[self].ring, watched=logs[self].watched)
             if log.ring is not None:
                 done = [logs[self].batches(each, logs[self].drawn) for each in range(log.ring.workers)]
                 log.ring.before = [old + new for old, new in zip(log.ring.before, done, strict=True)]
@@ -167,7 +187,12 @@ def install() -> None:
                 _put(log.loader, log.first)
             else:
                 log.first = _take(log.loader)
+        before = _global_state() if log.watched else None
         index = draw(self)
+        if before is not None:
+            after = _global_state()
+            log.lazy = log.lazy or (log.drawn > 0 and before != log.left and before != after)
+            log.left = after
         log.drawn += 1
         log.hash = _fold(log.hash, index)
         log.ahead.append(log.hash)
@@ -220,6 +245,11 @@ class LoaderIterator(Kind):
         if log is None:
             capture.trouble("a DataLoader was iterated before ckptd could watch it")
             return [type(obj).__name__, None, {}, None, 0, 0, None, None]
+        if log.lazy:
+            capture.trouble(
+                "a DataLoader's sampler draws from the global random generator as it goes, between the program's own "
+                "draws: give it a generator of its own, or let it draw all when it begins"
+            )
         yielded = obj._num_yielded
         while len(log.ahead) > log.drawn - yielded + 1:
             log.ahead.popleft()
