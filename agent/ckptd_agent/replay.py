@@ -25,7 +25,7 @@ from ckptd_agent.loops import record as r
 from ckptd_agent.loops.ledger import callers
 from ckptd_agent.restore import Restorer
 from ckptd_agent.source import table
-from ckptd_agent.source.branches import outcome
+from ckptd_agent.source.branches import holds, outcome
 
 _started = time.monotonic()
 
@@ -128,12 +128,14 @@ class Engine(Restorer, hooks.Replay):
         if depth is None:
             return False
         key, ordinal = list(table.LOOPS[loop].key), self.peek_ordinal(loop)
-        if depth == len(self.path) and self.final[::3] == [key[0], True] and self.final[1] == key[1]:
+        if depth == len(self.path) and [*self.final[:2], self.final[3]] == [*key, True]:
             if not self._on_way(frame, depth):
                 return False
             self.give_ordinal(loop, self.final[2])
-            self.skipped = r.BROKEN
+            self.skipped, how = r.BROKEN, self.final[4]
             self.finish(frame, loop)
+            if how == r.EXHAUSTED:
+                hooks.mark_exhausted(loop)
             return True
         if depth < len(self.path) and self.path[depth]["key"] == key and self._on_way(frame, depth):
             self.give_ordinal(loop, self.path[depth]["ordinal"])
@@ -189,10 +191,24 @@ class Engine(Restorer, hooks.Replay):
             hooks.mark_exhausted(loop)
 
     def inside(self, loop: int) -> bool:
-        if self.untested == loop:
-            self.untested = None
-            return True
-        return False
+        if self.untested != loop:
+            return False
+        self.untested = None
+        return not self._guarded(self._leads_on, loop, sys._getframe(2))
+
+    def _leads_on(self, loop: int, frame: FrameType) -> bool:
+        """The way leads through the while loop's condition: that calls the path's next function."""
+        found = position.find(frame, strict=False)
+        index = len(found.places) - 1
+        if index >= len(self.places) - 1 or len(r.stack) - 1 != sum(
+            len(place["loops"]) for place in self.places[: index + 1]
+        ):
+            return False
+        line, column = self.places[index]["spot"]
+        if not any(holds(span, line, column) for span in table.LOOPS[loop].test):
+            return False
+        self.stage(frame)
+        return True
 
     def open_for(self, loop: int, iterable: Any) -> Any:
         if self.entering != loop or r.get_ident() != r.main_thread:
@@ -245,7 +261,7 @@ class Engine(Restorer, hooks.Replay):
         elif depth < len(self.path) or self.final[3]:
             if r.stack[-1][r.LOOP] == loop:
                 self.stage(frame)
-        elif self.final == [*table.LOOPS[loop].key, r.stack[-1][r.ORDINAL], False]:
+        elif self.final == [*table.LOOPS[loop].key, r.stack[-1][r.ORDINAL], False, 0]:
             self.finish(frame, loop)
 
     def branch(self, number: int) -> bool | None:

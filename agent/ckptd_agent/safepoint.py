@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ckptd.protocol import Due, Dump, Dumped, Progress, Said, Undumped, Welcome
 from ckptd_agent.loops import events, hooks, position
 from ckptd_agent.loops import record as r
-from ckptd_agent.source import table
 
 if TYPE_CHECKING:
     from ckptd_agent.graph.capture import Capture
@@ -107,10 +106,7 @@ def _consider(loop: int, at_end: bool) -> None:
         return
     if "torch" not in sys.modules:
         return
-    frame = sys._getframe(2)
-    if table.source_of(frame.f_code) is None:
-        return
-    found = position.find(frame)
+    found = position.find(position.innermost(sys._getframe(1)))
     if found.trouble:
         _say_trouble(found.trouble)
         return
@@ -138,13 +134,12 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position) -> Non
     """Take the dump here; training goes on behind it, or the process ends."""
     global _pending
     from ckptd_agent import link, signals
-    from ckptd_agent.graph.document import Final
 
     _pending = None
     hooks.at_safe_point = None
     hooks.switch(False)
     began = time.monotonic()
-    final = Final(loop, _ordinal(loop, at_end), at_end)
+    final = _final(loop, at_end)
     try:
         path = _take(found, final)
     except Exception as error:  # whatever goes wrong in the agent, training goes on
@@ -179,10 +174,12 @@ def _sentence(error: Exception) -> str:
     return text if type(error).__module__ == "ckptd.errors" else f"{type(error).__name__}: {text}"
 
 
-def _ordinal(loop: int, at_end: bool) -> int:
-    if not at_end:
-        return int(r.stack[-1][r.ORDINAL])
-    return hooks.ended_ordinal
+def _final(loop: int, at_end: bool) -> Final:
+    from ckptd_agent.graph.document import Final
+
+    if at_end:
+        return Final(loop, hooks.ended_ordinal, True, hooks.ended_how)
+    return Final(loop, int(r.stack[-1][r.ORDINAL]), False)
 
 
 def _take(found: position.Position, final: Final) -> str:

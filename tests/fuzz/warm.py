@@ -325,13 +325,9 @@ class _Counter:
 
     def __call__(self, loop: int, at_end: bool) -> None:
         from ckptd_agent import safepoint
-        from ckptd_agent.graph.document import Final
         from ckptd_agent.loops import position
-        from ckptd_agent.source import table
 
-        frame = sys._getframe(2)
-        if table.source_of(frame.f_code) is None:
-            return
+        frame = position.innermost(sys._getframe(1))
         number, self.passed = self.passed, self.passed + 1
         if self.run.mode != "counted" and number not in self.run.stops:
             return
@@ -343,7 +339,7 @@ class _Counter:
         if found.trouble:
             return
         try:
-            path = safepoint._take(found, Final(loop, safepoint._ordinal(loop, at_end), at_end))
+            path = safepoint._take(found, safepoint._final(loop, at_end))
         except Exception as error:  # noqa: BLE001 - as safepoint itself does
             own = type(error).__module__ == "ckptd.errors"
             why = safepoint._sentence(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import msgpack
@@ -27,6 +26,8 @@ class Final:
     loop: int
     ordinal: int
     at_end: bool
+    how: int = 0
+    """At its end: exhausted, or left by break (ckptd_agent.loops.record)."""
 
 
 def describe(position: Position, final: Final, capture: Capture) -> Document:
@@ -50,7 +51,7 @@ def describe(position: Position, final: Final, capture: Capture) -> Document:
         "modules": {name: capture.items(space.items()) for name, space in user_modules(position)},
         "streams": capture.children([sys.stdout, sys.stderr]),
         "ledgers": [_describe_ledger(record, capture) for record in r.stack],
-        "final": [*table.LOOPS[final.loop].key, final.ordinal, final.at_end],
+        "final": [*table.LOOPS[final.loop].key, final.ordinal, final.at_end, final.how],
     }
     return document
 
@@ -137,10 +138,3 @@ def unpack(data: bytes) -> Document:
             f"the checkpoint's graph has version {version}, this ckptd reads {VERSION}: update ckptd"
         )
     return document  # type: ignore[no-any-return]
-
-
-def innermost(frame: FrameType) -> FrameType:
-    """The first frame, from this one outwards, that runs the user's code."""
-    while table.source_of(frame.f_code) is None and frame.f_back is not None:
-        frame = frame.f_back
-    return frame

@@ -45,6 +45,8 @@ class Replay:
 replay: Replay | None = None
 ended_ordinal = 0
 """Ordinal of the loop at whose end ``at_safe_point`` is called."""
+ended_how = 0
+"""How it ended: exhausted or left by break."""
 _exhausted: dict[int, int] = {}
 """By thread: the loop whose exhaustion its else clause is about to ask for."""
 
@@ -147,8 +149,8 @@ def look_at_end(record: r.Record, loop: int) -> None:
     if how == r.RETURNED and not r.stack[-1][r.FLAGS] & r.LEAVING:
         r.returned[0] = None  # the last loop that this return leaves: the value is the program's alone
     if at_safe_point is not None and how <= r.BROKEN and replay is None:
-        global ended_ordinal
-        ended_ordinal = record[r.ORDINAL]
+        global ended_ordinal, ended_how
+        ended_ordinal, ended_how = record[r.ORDINAL], how
         at_safe_point(loop, True)
 
 
@@ -197,6 +199,7 @@ def statement(module: str, number: int) -> None:
 
 def mark_exhausted(loop: int) -> None:
     """``_ck_else``: a loop that has an else clause is exhausted."""
+    r.how[0] = 2 * loop
     _exhausted[get_ident()] = loop
 
 

@@ -52,6 +52,8 @@ def find(frame: FrameType, *, strict: bool = True) -> Position:
         source = table.source_of(each.f_code)
         innermost = each is frame
         if source is not None:
+            if any(first <= each.f_lineno <= last for first, last in source.finals):
+                trouble = trouble or f"it is inside a finally clause ({source.path}:{each.f_lineno})"
             place = Place(each, table.code_key(each.f_code), each.f_lasti)
             if not innermost:
                 trouble = trouble or _trouble_of(each, source, place, places[-1].frame.f_code.co_name)
@@ -63,6 +65,13 @@ def find(frame: FrameType, *, strict: bool = True) -> Position:
     if not _share_out(places):
         trouble = trouble or "the active loops can't be told apart"
     return Position(places, trouble if strict else "")
+
+
+def innermost(frame: FrameType) -> FrameType:
+    """The first frame, from this one outwards, that runs the user's code."""
+    while table.source_of(frame.f_code) is None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def _general_trouble() -> str:

@@ -9,6 +9,7 @@ taken, and one that ends by leaving what holds it was not.
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 
 from ckptd_agent.source import scan, table
 from ckptd_agent.source.table import Span
@@ -19,17 +20,16 @@ def describe(node: ast.If, loopy: set[str], *, in_loop: bool) -> table.Branch | 
 
     ``in_loop``: the innermost loop around it is an instrumented one, so a break leaves the path.
     """
-    body, orelse = _span(node.body), _span(node.orelse)
+    body, orelse = span_of(node.body), span_of(node.orelse) if node.orelse else None
     leaves = (_leaves(node.body, in_loop), _leaves(node.orelse, in_loop))
     if not any(leaves) and not any(_may_hold_point(part, loopy) for part in (*node.body, *node.orelse)):
         return None
     return table.Branch((body, orelse), leaves)
 
 
-def _span(statements: list[ast.stmt]) -> Span | None:
-    if not statements:
-        return None
-    first, last = statements[0], statements[-1]
+def span_of(parts: Sequence[ast.expr | ast.stmt]) -> Span:
+    """From the first to the last of some nodes."""
+    first, last = parts[0], parts[-1]
     return (first.lineno, first.col_offset, last.end_lineno or 0, last.end_col_offset or 0)
 
 
@@ -54,14 +54,15 @@ def _may_hold_point(statement: ast.stmt, loopy: set[str]) -> bool:
 def outcome(branch: table.Branch, line: int, column: int | None) -> bool | None:
     """Which way an if statement went on the way to a place behind its test; None if that can't be told."""
     for span, taken in zip(branch.spans, (True, False), strict=True):
-        if span is not None and _holds(span, line, column):
+        if span is not None and holds(span, line, column):
             return taken
     if any(branch.leaves):
         return not branch.leaves[0]
     return None
 
 
-def _holds(span: Span, line: int, column: int | None) -> bool:
+def holds(span: Span, line: int, column: int | None) -> bool:
+    """A place in the source lies within a span; columns are known from Python 3.11 on."""
     if column is None:
         return span[0] <= line <= span[2]
     return span[:2] <= (line, column) <= span[2:]

@@ -193,6 +193,13 @@ class _Rewriter(ast.NodeTransformer):
         node.test = choice
         return node
 
+    def visit_Try(self, node: ast.Try) -> ast.AST:
+        if node.finalbody:
+            self.source.finals.append((node.finalbody[0].lineno, node.finalbody[-1].end_lineno or 0))
+        return self.generic_visit(node)
+
+    visit_TryStar: Any = visit_Try  # noqa: N815 - as ast.NodeVisitor wants it
+
     # ---- parts ------------------------------------------------------------------------------------
 
     def _open(self, node: ast.For | ast.While) -> int:
@@ -208,6 +215,7 @@ class _Rewriter(ast.NodeTransformer):
             nested=any(scope.loops),
             function=scope.name,
             lines=(node.lineno, node.end_lineno or node.lineno),
+            test=(branches.span_of([node.test]),) if isinstance(node, ast.While) else (),
             shape=_shape(node.target) if isinstance(node, ast.For) else None,
         )
 

@@ -37,6 +37,8 @@ class Loop:
     """Name of its function, '<module>' at module level."""
     lines: tuple[int, int]
     """First and last line of the whole statement."""
+    test: tuple[Span, ...] = ()
+    """Of a while loop: where its condition stands."""
     shape: Shape = None
     """Of a for loop's target, so that a replay can bind it to something of the right shape."""
 
@@ -75,6 +77,8 @@ class Source:
     sha256: str
     calls: dict[int, list[Call]] = field(default_factory=dict)
     """By first line of the enclosing statement."""
+    finals: list[tuple[int, int]] = field(default_factory=list)
+    """First and last lines of finally clauses: what is pending while one runs lies on the value stack."""
     bare: set[tuple[int, str]] = field(default_factory=set)
     """(first line, name) of functions that are not instrumented."""
 

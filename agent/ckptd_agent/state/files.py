@@ -119,8 +119,10 @@ class File(Kind):
             obj.close()
             _call_it(obj, graft.value(name))
         elif what == "read":
+            _call_it(obj, graft.value(name))
             obj.seek(place)
         elif what == "lines":
+            _call_it(obj, graft.value(name))
             obj.seek(0)
             obj.read(place)
         elif what == "write":
