@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import threading
+from _thread import get_ident
 from types import FrameType
 from typing import Any
 
@@ -15,7 +16,9 @@ from ckptd_agent.source import table
 def trouble() -> str:
     """A sentence on a thread or child process that runs the program's code; '' if there is none."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident, frame in sys._current_frames().items():
+    frames = sys._current_frames()
+    frames.pop(get_ident(), None)  # our own in a variable of ours would keep itself alive, and the whole capture
+    for ident, frame in frames.items():
         where = _users_place(frame) if ident != r.main_thread else ""
         if where:
             return (
