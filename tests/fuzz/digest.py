@@ -53,6 +53,8 @@ class _Walk:
             return f"<{type(obj).__name__} {getattr(obj, '__name__', obj)}>"
         if isinstance(obj, np.generic):
             return f"{obj.dtype}:{obj!r}"
+        if type(obj) in (tuple, frozenset):  # which equal ones are one object is the compiler's choice
+            return f"<{type(obj).__name__} {', '.join(map(self.describe, obj))}>"
         if id(obj) in self.numbers:
             return f"#{self.numbers[id(obj)]}"
         number = self.numbers[id(obj)] = len(self.numbers)

@@ -11,8 +11,10 @@ from types import CodeType, FrameType
 from typing import Any
 
 from ckptd_agent.loops import record as r
+from ckptd_agent.loops import variables
 from ckptd_agent.loops.ledger import Chain
 from ckptd_agent.source import table
+from ckptd_agent.source.effects import INSIDE, may_change
 
 INTERLEAVED = 0x20 | 0x80 | 0x200
 """co_flags of generators, coroutines and asynchronous generators (inspect.CO_*)."""
@@ -105,7 +107,26 @@ def _trouble_of(frame: FrameType, source: table.Source, place: Place, callee: st
         return f"results of other calls in the statement at {where} would be computed again"
     if call.below == table.NAMES and not call.statement:
         return f"values read before the call at {where} might have changed"
+    if call.below == table.NAMES and may_change(_settled(call.reads, frame), callee, source.effects):
+        return f"values read before the call at {where} may have been changed by {callee}"
     return ""
+
+
+def _settled(reads: frozenset[str], frame: FrameType) -> frozenset[str]:
+    """Something computed from a number or a text stays, whatever happens inside of objects."""
+    own = variables.read(frame)
+    left = set()
+    for each in reads:
+        if not each.startswith("~"):
+            left.add(each)
+            continue
+        first, *attributes = each[1:].split(".")
+        value = own.get(first, frame.f_globals.get(first, frame))
+        for name in attributes:
+            value = getattr(value, "__dict__", {}).get(name, frame)
+        if not isinstance(value, bool | int | float | str | bytes | type(None)):
+            left.add(INSIDE)
+    return frozenset(left)
 
 
 def spot(frame: FrameType) -> list[int | None]:

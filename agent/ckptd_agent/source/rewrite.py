@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ckptd_agent.source import branches, scan, table
+from ckptd_agent.source.effects import effects_of
 from ckptd_agent.source.operands import list_calls
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -32,6 +33,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 def rewrite(tree: ast.Module, source: table.Source, neighbours: list[ast.Module]) -> ast.Module:
     """Instrument a module in place; ``neighbours`` are the modules of the user that it imports."""
     loopy = scan.loopy_names(tree, neighbours)
+    source.effects = effects_of([tree, *neighbours])
     rewriter = _Rewriter(source, loopy)
     list_calls(tree, source, rewriter.hook_number)
     rewriter.generic_visit(tree)

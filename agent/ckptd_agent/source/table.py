@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from ckptd_agent.source.effects import Effects
+
 Span = tuple[int, int, int, int]
 """Line, column, end line, end column, as in ast; columns are UTF-8 bytes."""
 
@@ -54,6 +56,8 @@ class Call:
     """By its name it is written in C, and may call functions of the user's many times."""
     below: int
     """CLEAN, NAMES or DIRTY."""
+    reads: frozenset[str]
+    """What the values below were made from: see ckptd_agent.source.operands."""
     statement: int
     """Number of the replay hook before its statement, or 0 if there is none."""
 
@@ -77,6 +81,8 @@ class Source:
     sha256: str
     calls: dict[int, list[Call]] = field(default_factory=dict)
     """By first line of the enclosing statement."""
+    effects: Effects = field(default_factory=dict)
+    """What the functions of the module, and of those that it imports, may change."""
     finals: list[tuple[int, int]] = field(default_factory=list)
     """First and last lines of finally clauses: what is pending while one runs lies on the value stack."""
     bare: set[tuple[int, str]] = field(default_factory=set)
