@@ -17,7 +17,9 @@ def trouble() -> str:
     """A sentence on a thread or child process that runs the program's code; '' if there is none."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sys._current_frames()
-    frames.pop(get_ident(), None)  # our own in a variable of ours would keep itself alive, and the whole capture
+    frames.pop(
+        get_ident(), None
+    )  # our own in a variable of ours would keep itself alive, and the whole capture
     for ident, frame in frames.items():
         where = _users_place(frame) if ident != r.main_thread else ""
         if where:

@@ -130,7 +130,8 @@ class _Walk:
         graph = "graph" if obj.grad_fn is not None else ""
         view = f"{storage} {list(obj.shape)} {obj.stride()} {obj.storage_offset()}"
         values = obj.detach().reshape(-1).tolist()
-        return f"<{type(obj).__name__} {obj.dtype} in {view} {values} {obj.requires_grad} {graph} {grad}{self._own(obj)}>"
+        rest = f"{obj.requires_grad} {graph} {grad}{self._own(obj)}"
+        return f"<{type(obj).__name__} {obj.dtype} in {view} {values} {rest}>"
 
     def _array(self, obj: Any) -> str:
         base = owner = obj
@@ -157,7 +158,7 @@ def _tell(file: Any) -> str:
 def _draw(iterator: Iterator[Any]) -> str:
     found: list[str] = []
     try:
-        for _ in range(MOST_DRAWS):
+        while len(found) < MOST_DRAWS:
             found.append(_Walk().describe(next(iterator)))
     except StopIteration:
         found.append("end")

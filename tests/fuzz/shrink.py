@@ -74,9 +74,7 @@ def _delete(tree: ast.Module, number: int, start: int, size: int) -> bool:
     del block[start : start + size]
     if not block and name == "body" and not isinstance(node, ast.Module):
         block.append(ast.Pass())
-    if isinstance(node, ast.Try) and not node.handlers and not node.finalbody:
-        return False
-    return True
+    return not isinstance(node, ast.Try) or bool(node.handlers or node.finalbody)
 
 
 def _unwrappings(tree: ast.Module, size: int) -> Iterator[Edit]:

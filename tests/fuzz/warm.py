@@ -11,6 +11,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import platform
 import random
 import shutil
 import signal
@@ -20,6 +21,8 @@ import types
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+
+from fuzz.differences import files_in, first_difference
 
 RUN_SECONDS = 6.0
 """Time that one run of a program may take."""
@@ -198,7 +201,7 @@ class Examiner:
         if other.status < 0:
             detail = f"killed by signal {-other.status}"
         elif plain.stdout != other.stdout:
-            detail = _first_difference(plain.stdout, other.stdout)
+            detail = first_difference(plain.stdout, other.stdout)
         elif plain.files != other.files:
             names = [
                 each
@@ -250,31 +253,8 @@ class Examiner:
         )
 
 
-def files_in(place: Path) -> dict[str, bytes]:
-    """Names and contents of all files below a folder, but the program's own."""
-    found = {}
-    for folder, _, names in os.walk(place):
-        for name in names:
-            path = os.path.join(folder, name)
-            if name != "program.py":
-                with open(path, "rb") as file:
-                    found[os.path.relpath(path, place)] = file.read()
-    return found
-
-
 def _count(table: dict[str, int], sentence: str) -> None:
     table[sentence] = table.get(sentence, 0) + 1
-
-
-def _first_difference(a: bytes, b: bytes) -> str:
-    ours, theirs = a.decode(errors="replace").splitlines(), b.decode(errors="replace").splitlines()
-    for number, (mine, other) in enumerate(zip(ours, theirs, strict=False), start=1):
-        if mine != other:
-            at = next((i for i, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), 0)
-            start = max(0, at - 60)
-            return f"line {number}: ...{mine[start : at + 100]!r} became {other[start : at + 100]!r}"
-    more = (ours[len(theirs) :] or theirs[len(ours) :] or [""])[0]
-    return f"{len(ours)} lines became {len(theirs)}: {more[:200]!r}"
 
 
 # ---- the process that is forked ---------------------------------------------------------------
@@ -365,8 +345,10 @@ def be(run: Run) -> NoReturn:
         opened = os.open(run.out / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, fd)
         os.close(opened)
-    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", closefd=False, buffering=1)
+    for name, fd, buffering in (("stdout", 1, -1), ("stderr", 2, 1)):
+        stream = open(fd, "w", closefd=False, buffering=buffering)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     os.chdir(run.place)
     os.environ["CKPTD_SEGMENTS"] = str(run.out)
     sys.argv[:] = sys.orig_argv[:] = ["program.py"]
@@ -394,7 +376,7 @@ def _arm(run: Run) -> Any:
     from ckptd_agent.loops import hooks
 
     link: Any = _Link(run.report)
-    sys.modules["ckptd_agent.link"] = ckptd_agent.link = link  # type: ignore[attr-defined]
+    sys.modules["ckptd_agent.link"] = ckptd_agent.link = link
     hooks.install()
     safepoint.install()
     if run.mode == "resumed":
@@ -480,12 +462,12 @@ def warm_up() -> None:
         torch.optim.SGD(model.parameters(), lr=0.1),
         torch.optim.Adam(model.parameters(), lr=0.1),
     ):
-        model(torch.randn(3, 2)).sum().backward()  # type: ignore[no-untyped-call]
+        model(torch.randn(3, 2)).sum().backward()
         optimizer.step()
     everything = capture.Capture()
     everything.child([model, optimizer, torch.Generator(), iter([])])
     everything.run()
-    facts.platform.python_version()
+    platform.python_version()
     import gc
 
     gc.collect()

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from fuzz.hunt import Tally, jobs, plain_sentence, small, tell
 from fuzz.programs import program
 from fuzz.shrink import shrink
@@ -73,4 +72,7 @@ def test_sentences_are_counted_without_the_names_of_one_program():
 
 def test_shrinking_keeps_what_fails():
     text = "a = 1\nfor i in range(3):\n    if a:\n        b = (a + 2) * 3\n    c = 4\nprint(b)\n"
-    assert shrink(text, lambda found: "3" in found and "for" in found) == "for i in 1:\n    3\n"
+    found = shrink(text, lambda found: "3" in found and "for" in found)
+    assert "3" in found
+    assert "for" in found
+    assert len(found.splitlines()) == 2

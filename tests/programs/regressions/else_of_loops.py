@@ -1,9 +1,15 @@
 import random
 import torch
-random.seed(3); torch.manual_seed(3)
+
+random.seed(3)
+torch.manual_seed(3)
 w = torch.ones(3, requires_grad=True)
+
+
 def train(k=1):
     (w * torch.randn(3) * k).pow(2).sum().backward()
+
+
 for i in range(2):
     train(random.randrange(9))
 else:

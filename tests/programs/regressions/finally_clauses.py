@@ -1,6 +1,10 @@
 import random
+
+
 def tick(k=1):
     return (random.randrange(50) + k) % 97
+
+
 def f(n):
     for i in range(3):
         try:
@@ -14,6 +18,8 @@ def f(n):
     else:
         print("none")
     return 5
+
+
 for n in (1, 9):
     print(n)
     print(f(n))
@@ -22,7 +28,8 @@ for n in (1, 9):
             with open("o.txt", "a") as file:
                 for m in range(2):
                     print(tick(), file=file)
-                    if m == k: break
+                    if m == k:
+                        break
                 else:
                     file = None
     finally:

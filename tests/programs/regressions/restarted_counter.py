@@ -1,6 +1,10 @@
 import random
+
+
 def tick(k=1):
     return (random.randrange(50) + k) % 97
+
+
 for i4 in range(2):
     n8 = 0
     while n8 < tick() % 3 + 1:
