@@ -23,7 +23,7 @@ from ckptd_agent.graph import document, frames
 from ckptd_agent.loops import events, hooks, position
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.ledger import callers
-from ckptd_agent.restore import Restorer
+from ckptd_agent.restore import Restorer, pair_variables
 from ckptd_agent.source import table
 from ckptd_agent.source.branches import holds, outcome
 
@@ -179,6 +179,9 @@ class Engine(Restorer, hooks.Replay):
 
         parent = r.stack[-1]
         graft = self.new_graft()
+        # In place where that can be: what else refers to a variable's object must go on referring to it.
+        pair_variables(entry["variables"], frames.read(frame), graft)
+        graft.match()
         values = graft.values(entry["variables"])
         value = graft.value(entry["value"])
         graft.fill()

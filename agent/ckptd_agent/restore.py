@@ -69,11 +69,11 @@ class Restorer:
         pairs = list(zip(found.places, self.places, strict=False))
         for place, saved in pairs:
             own = frames.read(place.frame)
-            _pair_variables(saved["variables"], own, graft)
+            pair_variables(saved["variables"], own, graft)
         for name, items in self.saved["modules"].items():
             module = sys.modules.get(name)
             if module is not None:
-                _pair_variables(items, module.__dict__, graft)
+                pair_variables(items, module.__dict__, graft)
         for record, loop in zip(r.stack[1:], self.path, strict=False):
             if record[r.HOLDER] is not None:
                 graft.pair(loop["items"], record[r.HOLDER][1])
@@ -90,6 +90,8 @@ class Restorer:
         for record, loop in zip(r.stack[1:], self.path, strict=False):
             _set_holder(record, graft.value(loop["items"]))
         graft.fill()
+        if graft.stirred:
+            graft.fill_again()
         for place_frame, variables in restored:
             if place_frame.f_code.co_name not in COMPREHENSIONS:
                 frames.write(place_frame, variables)
@@ -125,11 +127,14 @@ class Restorer:
                 raise RefusedError(f"the file {path}, which a library was writing, has not been opened again")
             graft.value(child)
         graft.fill()
+        if graft.stirred:
+            graft.fill_again()
         later: list[Callable[[], None]] = graft.later
         return later
 
 
-def _pair_variables(items: list[Any], own: dict[str, Any], graft: Any) -> None:
+def pair_variables(items: list[Any], own: dict[str, Any], graft: Any) -> None:
+    """Pair saved names and values with variables that are there, by name."""
     for name, value in zip(items[::2], items[1::2], strict=True):
         if name in own:
             graft.pair(value, own[name])

@@ -17,7 +17,7 @@ from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_pl
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
-OTHERS = {"appends", "producer", "sums"}
+OTHERS = {"lazy", "appends", "producer", "sums"}
 """What has a test of its own, and what the programs import."""
 TAIL = 6
 """Lines at the end behind which a program may be over before it can be stopped."""

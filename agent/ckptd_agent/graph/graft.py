@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ckptd.errors import RefusedError
-from ckptd_agent.graph.kind import GENERATORS, KINDS, Child, Kind, Node, is_child_atom
+from ckptd_agent.graph.kind import GENERATORS, KEYED, KINDS, Child, Kind, Node, is_child_atom
 
 T = TypeVar("T")
 _BEHIND = 1 << 60
@@ -30,6 +30,8 @@ class Graft:
         """What can't be restored stands as Gone: the program has not come to the place that makes it again."""
         self.storages = storages
         """Name to the saved bytes, as a memoryview: ckptd.store.reader.OpenCheckpoint.storage."""
+        self.stirred = False
+        """Code of the program's ran to bring a generator to its place: it may have changed what was filled."""
         self.copied: set[str] = set()
         """Names of storages whose bytes the fresh one has had from an earlier graft."""
         self.fresh: dict[int, Any] = {}
@@ -145,6 +147,16 @@ class Graft:
         """Let an object that may have been filled already be filled once more."""
         self._order += 1
         heapq.heappush(self._fill, (KINDS[self.nodes[number][0]].turn, self._order, number))
+
+    def fill_again(self) -> None:
+        """Fill everything once more but iterators, which stand where they should, and random generators."""
+        self.stirred = False
+        for number in list(self.made):
+            kind = KINDS[self.nodes[number][0]]
+            kind.refresh(self.nodes[number], self.made[number], self)
+            if kind.mutable and kind.turn <= KEYED:
+                self.again(number)
+        self.fill(KEYED)
 
     def fill(self, last: int = GENERATORS) -> None:
         """Fill all objects that ``value`` has handed out, and what they lead to, up to those of turn ``last``."""

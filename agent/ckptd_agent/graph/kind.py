@@ -54,6 +54,9 @@ class Kind:
         """A new object: empty, to be filled, if the kind is mutable (``fresh`` is None), else complete."""
         raise NotImplementedError
 
+    def refresh(self, node: Node, obj: Any, graft: Graft) -> None:
+        """Give an object that was complete when it was made its contents once more."""
+
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         """Give the object its saved contents."""
 

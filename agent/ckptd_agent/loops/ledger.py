@@ -87,6 +87,8 @@ def is_small(value: Any, depth: int = 3) -> bool:
         return bool(depth) and _are_small(value, depth)
     if type(value) is dict:
         return bool(depth) and _are_small(value.values(), depth)
+    if _is_tensor(value) and value.requires_grad and value.is_leaf:
+        return False  # a parameter: a copy would not be what the optimizer and the graph know
     return _is_array(value) and _elements(value) <= SMALL
 
 

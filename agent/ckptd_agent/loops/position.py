@@ -14,6 +14,7 @@ from ckptd_agent.loops import record as r
 from ckptd_agent.loops import variables
 from ckptd_agent.loops.ledger import Chain
 from ckptd_agent.source import table
+from ckptd_agent.source.branches import holds
 from ckptd_agent.source.effects import INSIDE, may_change
 
 INTERLEAVED = 0x20 | 0x80 | 0x200
@@ -129,12 +130,12 @@ def _settled(reads: frozenset[str], frame: FrameType) -> frozenset[str]:
     return frozenset(left)
 
 
-def spot(frame: FrameType) -> list[int | None]:
+def spot(frame: FrameType) -> tuple[int, int | None]:
     """Line and column at which a frame stands; no column before 3.11."""
     if sys.version_info < (3, 11):
-        return [frame.f_lineno, None]
+        return frame.f_lineno, None
     line, _, column, _ = _positions(frame.f_code, frame.f_lasti)
-    return [line or frame.f_lineno, column]
+    return line or frame.f_lineno, column
 
 
 def chain_of(chain: Chain) -> list[list[Any]]:
@@ -230,4 +231,4 @@ def _holds(place: Place, record: r.Record) -> bool:
     code = place.frame.f_code
     if loop.function != code.co_name or loop.key[0] != place.key[0]:
         return False
-    return loop.lines[0] <= place.frame.f_lineno <= loop.lines[1]
+    return holds(loop.active, *spot(place.frame))

@@ -216,7 +216,7 @@ class _Rewriter(ast.NodeTransformer):
             where,
             nested=any(scope.loops),
             function=scope.name,
-            lines=(node.lineno, node.end_lineno or node.lineno),
+            active=branches.span_of([*([node.test] if isinstance(node, ast.While) else []), *node.body]),
             test=(branches.span_of([node.test]),) if isinstance(node, ast.While) else (),
             shape=_shape(node.target) if isinstance(node, ast.For) else None,
         )

@@ -37,8 +37,9 @@ class Loop:
     """It lies in another instrumented loop of the same function."""
     function: str
     """Name of its function, '<module>' at module level."""
-    lines: tuple[int, int]
-    """First and last line of the whole statement."""
+    active: Span
+    """Where the loop is under way: its body, and the condition of a while loop, but not the iterable of a for
+    loop, its else clause or its end."""
     test: tuple[Span, ...] = ()
     """Of a while loop: where its condition stands."""
     shape: Shape = None
@@ -91,7 +92,7 @@ class Source:
 
 SOURCES: dict[str, Source] = {}
 """By module name."""
-LOOPS: list[Loop] = [Loop(0, ("", 0), "the program", False, "", (0, 0))]
+LOOPS: list[Loop] = [Loop(0, ("", 0), "the program", False, "", (0, 0, 0, 0))]
 """By id; number 0 stands for the whole program."""
 KEYS: dict[tuple[str, int], int] = {("", 0): 0}
 """Key to id."""

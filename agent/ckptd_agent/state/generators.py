@@ -73,6 +73,7 @@ class Generator(Kind):
             if drawn > MOST_DRAWS or next(obj, graft) is graft:
                 break
             drawn += 1
+            graft.stirred = True
         if (
             obj.gi_frame is None
             or (state == "suspended") == _not_started(obj)

@@ -111,7 +111,10 @@ class Iterator(Kind):
             return fresh
         if fresh is not None and not isinstance(fresh, VIEWS):
             _, now_args, *now_state = reduce_iterator(fresh)
-            if alike((tuple(args), state), (tuple(now_args), now_state[0] if now_state else None)):
+            same_lists = all(a is b for a, b in zip(args, now_args, strict=False) if isinstance(a, list))
+            if same_lists and alike(
+                (tuple(args), state), (tuple(now_args), now_state[0] if now_state else None)
+            ):
                 return fresh
         return build(maker, args, state)
 

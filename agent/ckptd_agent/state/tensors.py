@@ -59,6 +59,10 @@ class Storage(Kind):
             graft.copied.add(node[1])
         return storage
 
+    def refresh(self, node: Node, obj: torch.UntypedStorage, graft: Graft) -> None:
+        if node[2]:
+            obj.copy_(_bytes(graft.storages(node[1]), node[2]))
+
 
 def _bytes(saved: memoryview, nbytes: int) -> torch.UntypedStorage:
     if len(saved) != nbytes:
