@@ -124,10 +124,10 @@ def _say_trouble(why: str) -> None:
 
 
 def _is_preferred(at_end: bool) -> bool:
-    """At the head of the innermost training loop; where one ends, the head of the one around it comes soon."""
+    """At the head of the innermost training loop; or where one ends."""
     if not events.steps():
         return False
-    return at_end or events.is_preferred(r.stack[-1])
+    return events.is_preferred(hooks.ended_flags if at_end else r.stack[-1][r.FLAGS])
 
 
 def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position) -> None:

@@ -15,7 +15,7 @@ from fuzz.warmers import Job, Warmers
 REGRESSIONS = sorted((Path(__file__).resolve().parent.parent / "programs" / "regressions").glob("*.py"))
 SEED = 1000
 """The same programs each time, so that a failure is the change's; scripts/fuzz goes on from here."""
-SECONDS = 75.0
+SECONDS = 40.0
 FEWEST = 100
 """Pairs that even a busy machine gets done in that time."""
 

@@ -115,7 +115,7 @@ def _count(kind: int, record: r.Record) -> None:
         listener(steps())
 
 
-def is_preferred(record: r.Record) -> bool:
+def is_preferred(flags: int) -> bool:
     """The loop trains: backward and, where the program has optimizers, their steps happened in it."""
     needed = r.BACKWARD | (r.STEP if step_iterations else 0)
-    return bool(record[r.FLAGS] & needed == needed)
+    return flags & needed == needed

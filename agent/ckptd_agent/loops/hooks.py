@@ -43,6 +43,8 @@ class Replay:
 
 
 replay: Replay | None = None
+ended_flags = 0
+"""Kinds of training events in the loop at whose end ``at_safe_point`` is called."""
 ended_ordinal = 0
 """Ordinal of the loop at whose end ``at_safe_point`` is called."""
 ended_how = 0
@@ -149,8 +151,8 @@ def look_at_end(record: r.Record, loop: int) -> None:
     if how == r.RETURNED and not r.stack[-1][r.FLAGS] & r.LEAVING:
         r.returned[0] = None  # the last loop that this return leaves: the value is the program's alone
     if at_safe_point is not None and how <= r.BROKEN and replay is None:
-        global ended_ordinal, ended_how
-        ended_ordinal, ended_how = record[r.ORDINAL], how
+        global ended_ordinal, ended_how, ended_flags
+        ended_ordinal, ended_how, ended_flags = record[r.ORDINAL], how, record[r.FLAGS]
         at_safe_point(loop, True)
 
 
