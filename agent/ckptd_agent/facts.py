@@ -21,6 +21,7 @@ def collect(capture: Capture, document: Document) -> dict[str, Any]:
     loss = events.mean_loss()
     return {
         "step": events.steps(),
+        "stepped": events.stepped,
         "argv": list(sys.argv),
         "orig_argv": list(sys.orig_argv),
         "cwd": os.getcwd(),

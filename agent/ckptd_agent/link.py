@@ -16,7 +16,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
 from io import TextIOWrapper
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
     from ckptd.protocol import Dump, Message, Saved, Unsaved, Welcome
@@ -177,6 +177,15 @@ def flush(seconds: float = 0.2) -> None:
         if not unsent and monotonic() - state.sent > SETTLE:
             return
         sleep(0.002)
+
+
+def refuse(why: str) -> NoReturn:
+    """End the process, because what comes would not be exact; the supervisor says why."""
+    from ckptd.protocol import Refused
+
+    send(Refused(why))
+    flush()
+    os._exit(14)
 
 
 def leave() -> None:

@@ -128,9 +128,8 @@ class Engine(Restorer, hooks.Replay):
         if depth is None:
             return False
         key, ordinal = list(table.LOOPS[loop].key), self.peek_ordinal(loop)
-        if depth == len(self.path) and [*self.final[:2], self.final[3]] == [*key, True]:
-            if not self._on_way(frame, depth):
-                return False
+        at_end = depth == len(self.path) and [*self.final[:2], self.final[3]] == [*key, True]
+        if at_end and self._on_way(frame, depth):
             self.give_ordinal(loop, self.final[2])
             self.skipped, how = r.BROKEN, self.final[4]
             self.finish(frame, loop)
@@ -325,7 +324,7 @@ class Engine(Restorer, hooks.Replay):
             action()
         opened.forget()
         hooks.end_replay()
-        events.set_steps(facts["step"])
+        events.set_steps(facts["step"], facts["stepped"])
         safepoint.count_from(facts["step"])
         rng.put(self.saved["rng"])
         link.send(Resumed(facts["step"], time.monotonic() - _started))
@@ -341,12 +340,9 @@ class Engine(Restorer, hooks.Replay):
 
     def refuse(self, why: str) -> NoReturn:
         """End the process without having changed anything; the supervisor says why."""
-        from ckptd.protocol import Refused
         from ckptd_agent import link
 
-        link.send(Refused(why))
-        link.flush()
-        os._exit(14)
+        link.refuse(why)
 
     def at_exit(self) -> None:
         self.refuse("the program ended without coming to the place of the checkpoint")

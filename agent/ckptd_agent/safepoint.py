@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 PREFERENCE = 0.4
 """Part of the time up to the deadline in which only a training loop's head is taken."""
+PATIENCE = 0.6
+"""Part of that time in which no place is taken where a graph waits for backward: it can't be carried over."""
+REST = 4
+"""How many times as long as a look that found such a graph took the next one is not taken."""
 
 _pending: Dump | None = None
 _since = 0.0
@@ -26,6 +30,11 @@ _due_at = 0
 _reported = 0.0
 _reported_steps = 0
 _trouble_said = False
+_not_before = 0.0
+
+
+class GraphWaitsError(Exception):
+    """A graph that backward has not been through is held here."""
 
 
 def install() -> None:
@@ -55,11 +64,12 @@ def count_from(steps: int) -> None:
 
 def request(dump: Dump) -> None:
     """A dump is asked for. Called on the agent thread: the main thread comes by at its next loop head."""
-    global _pending, _since, _trouble_said
+    global _pending, _since, _trouble_said, _not_before
     if _pending is not None and _pending.leave and not dump.leave:
         return
     _trouble_said = False
     _since = time.monotonic()
+    _not_before = 0.0
     _pending = dump
     hooks.at_safe_point = _consider
     hooks.switch(True)
@@ -98,11 +108,14 @@ def _on_outside(where: str) -> None:
 
 def _consider(loop: int, at_end: bool) -> None:
     """The main thread is at a possible safe point."""
+    global _not_before
     dump = _pending
     if dump is None or replaying():
         return
-    preferred_until = _since + PREFERENCE * max(0.0, dump.deadline - _since)
-    if time.monotonic() < preferred_until and not _is_preferred(at_end):
+    now = time.monotonic()
+    if now < _after(dump, PREFERENCE) and not _is_preferred(at_end):
+        return
+    if now < _not_before:
         return
     if "torch" not in sys.modules:
         return
@@ -110,7 +123,15 @@ def _consider(loop: int, at_end: bool) -> None:
     if found.trouble:
         _say_trouble(found.trouble)
         return
-    _serve(dump, loop, at_end, found)
+    try:
+        _serve(dump, loop, at_end, found, patient=now < _after(dump, PATIENCE))
+    except GraphWaitsError:
+        _not_before = min(time.monotonic() + REST * (time.monotonic() - now), _after(dump, PATIENCE))
+
+
+def _after(dump: Dump, part: float) -> float:
+    """When that part of the time up to the deadline is over."""
+    return _since + part * max(0.0, dump.deadline - _since)
 
 
 def _say_trouble(why: str) -> None:
@@ -130,20 +151,29 @@ def _is_preferred(at_end: bool) -> bool:
     return events.is_preferred(hooks.ended_flags if at_end else r.stack[-1][r.FLAGS])
 
 
-def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position) -> None:
-    """Take the dump here; training goes on behind it, or the process ends."""
+def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patient: bool) -> None:
+    """Take the dump here; training goes on behind it, or the process ends.
+
+    Raises:
+        GraphWaitsError: ``patient``, and this is no good place.
+    """
     global _pending
     from ckptd_agent import link, signals
 
+    began = time.monotonic()
+    final = _final(loop, at_end)
+    path = why = ""
+    try:
+        path = _take(found, final, patient)
+    except GraphWaitsError:
+        raise
+    except Exception as error:  # whatever goes wrong in the agent, training goes on
+        why = _sentence(error)
     _pending = None
     hooks.at_safe_point = None
     hooks.switch(False)
-    began = time.monotonic()
-    final = _final(loop, at_end)
-    try:
-        path = _take(found, final)
-    except Exception as error:  # whatever goes wrong in the agent, training goes on
-        link.send(Undumped(dump.dump, _sentence(error)))
+    if not path:
+        link.send(Undumped(dump.dump, why))
         return
     link.send(Dumped(dump.dump, path, events.steps(), time.monotonic() - began))
     if dump.leave:
@@ -182,14 +212,14 @@ def _final(loop: int, at_end: bool) -> Final:
     return Final(loop, int(r.stack[-1][r.ORDINAL]), False)
 
 
-def _take(found: position.Position, final: Final) -> str:
-    """Capture and copy; the path of the segment."""
+def _take(found: position.Position, final: Final, patient: bool) -> str:
+    """Capture and copy; the path of the segment. Raises GraphWaitsError, DumpFailedError, and whatever."""
     from ckptd.errors import DumpFailedError
     from ckptd_agent import company, facts, modes, opened
     from ckptd_agent.drain import drain
     from ckptd_agent.graph import document
     from ckptd_agent.graph.capture import Capture
-    from ckptd_agent.state import kinds, rng, sharing  # noqa: F401 - kinds registers them all
+    from ckptd_agent.state import graphs, kinds, rng, sharing  # noqa: F401 - kinds registers them all
 
     states = rng.take()
     busy = company.trouble()
@@ -209,6 +239,8 @@ def _take(found: position.Position, final: Final) -> str:
     finally:
         if collecting:
             gc.enable()
+    if patient and capture.scratch(graphs.Graphs).unused:
+        raise GraphWaitsError
     if capture.troubles:
         raise DumpFailedError(capture.troubles[0])
     described["nodes"] = capture.nodes

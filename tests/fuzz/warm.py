@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from fuzz.differences import files_in, first_difference
 
 RUN_SECONDS = 6.0
-"""Time that one run of a program may take."""
+"""Time that one run of a random program may take."""
 
 
 @dataclass
@@ -47,6 +47,12 @@ class Run:
     stops: set[int] = field(default_factory=set)
     """Numbers of the safe points at which to dump, from 0."""
     segment: str = ""
+    seconds: float = RUN_SECONDS
+    """Time that it may take."""
+    sleepless: bool = False
+    """``time.sleep`` does nothing."""
+    folder: str = ""
+    """Where the program may import from."""
 
 
 @dataclass
@@ -106,10 +112,12 @@ class Examiner:
         self.place = base / "place"
         self.out = base / "out"
         self.path = str(self.place / "program.py")
+        self.more: dict[str, Any] = {}
 
     def examine(self, job: dict[str, Any]) -> Verdict:
-        """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again)."""
+        """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again); perhaps fields of Run."""
         verdict = Verdict()
+        self.more = {name: job[name] for name in ("seconds", "sleepless", "folder") if name in job}
         text = job["text"]
         draw = random.Random(job["seed"])
         plain = self.run("plain", text)
@@ -235,7 +243,9 @@ class Examiner:
             (self.place / name).parent.mkdir(parents=True, exist_ok=True)
             (self.place / name).write_bytes(data)
         report, trace = os.memfd_create("fuzz-report"), os.memfd_create("fuzz-trace")
-        run = Run(mode, self.path, text, self.place, self.out, report, trace, stops or set(), segment)
+        run = Run(
+            mode, self.path, text, self.place, self.out, report, trace, stops or set(), segment, **self.more
+        )
         pid = os.fork()
         if pid == 0:
             raise Child(run)
@@ -267,11 +277,11 @@ class _Link:
         self.report = report
 
     def send(self, message: Any) -> None:
-        if type(message).__name__ == "Refused":
-            _write(self.report, refused=message.why)
+        """Nobody listens."""
 
-    def flush(self, *_: Any) -> None:
-        """All is sent at once."""
+    def refuse(self, why: str) -> NoReturn:
+        _write(self.report, refused=why)
+        os._exit(14)
 
 
 class _Opened:
@@ -319,7 +329,9 @@ class _Counter:
         if found.trouble:
             return
         try:
-            path = safepoint._take(found, safepoint._final(loop, at_end))
+            path = safepoint._take(found, safepoint._final(loop, at_end), patient=True)
+        except safepoint.GraphWaitsError:
+            return
         except Exception as error:  # noqa: BLE001 - as safepoint itself does
             own = type(error).__module__ == "ckptd.errors"
             why = safepoint._sentence(error)
@@ -339,8 +351,12 @@ def _without_places(sentence: str) -> str:
 def be(run: Run) -> NoReturn:
     """Run the program, and end the process."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, RUN_SECONDS)
-    faulthandler.dump_traceback_later(RUN_SECONDS * 0.8, file=run.trace)
+    signal.setitimer(signal.ITIMER_REAL, run.seconds)
+    faulthandler.dump_traceback_later(run.seconds * 0.8, file=run.trace)
+    if run.sleepless:
+        time.sleep = float  # type: ignore[assignment,misc]  # takes a number and does nothing
+    if run.folder:
+        sys.path.insert(0, run.folder)
     for fd, name in ((1, "stdout"), (2, "stderr")):
         opened = os.open(run.out / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, fd)

@@ -12,9 +12,13 @@ from ckptd_agent.loops import record as r
 
 Listener = Callable[[int], None]
 
-backward_iterations = 0
-step_iterations = 0
-"""Training iterations seen, by either event."""
+COUNTED = 4
+"""A record's EVENTS hold the kinds seen in its iteration and, so many bits up, those counted in it."""
+
+_iterations = [0, 0, 0]
+"""Training iterations seen since the job was last started, by kind of event."""
+stepped = False
+"""An optimizer has made a step in the job's life: from then on steps are what is counted."""
 last_loss: Any = None
 """The last scalar that backward was called on, detached; read only when somebody asks for it."""
 optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -23,19 +27,19 @@ listener: Listener | None = None
 """Called after each counted iteration with the number of steps."""
 outside: Callable[[str], None] | None = None
 """Called at an event outside of any instrumented loop, with where that is."""
-_last: list[tuple[int, int]] = [(0, -1), (0, -1)]
 _base = 0
 
 
 def steps() -> int:
     """Training iterations done in the job's life: those with optimizer steps, or with backward if none has."""
-    return _base + (step_iterations or backward_iterations)
+    return _base + _iterations[r.STEP if stepped else r.BACKWARD]
 
 
-def set_steps(number: int) -> None:
+def set_steps(number: int, with_steps: bool) -> None:
     """Begin to count from here: a resume does."""
-    global _base, step_iterations, backward_iterations
-    _base, step_iterations, backward_iterations = number, 0, 0
+    global _base, stepped
+    _base, stepped = number, with_steps
+    _iterations[:] = 0, 0, 0
 
 
 def mean_loss() -> float | None:
@@ -99,23 +103,22 @@ def _see(kind: int) -> None:
 
 
 def _count(kind: int, record: r.Record) -> None:
-    global backward_iterations, step_iterations
-    which = kind - 1
-    now = (id(record), record[r.EVENT_AT])
-    if len(r.stack) > 1 and _last[which] == now:
-        return
-    _last[which] = now
-    if kind == r.STEP:
-        step_iterations += 1
-    else:
-        backward_iterations += 1
-        if step_iterations:
+    """Count the iteration that the record is in, unless an event of the kind was seen in it before."""
+    global stepped
+    if len(r.stack) > 1:
+        if record[r.EVENTS] & kind << COUNTED:
             return
+        record[r.EVENTS] |= kind << COUNTED
+    _iterations[kind] += 1
+    if kind == r.STEP:
+        stepped = True
+    elif stepped:
+        return
     if listener is not None:
         listener(steps())
 
 
 def is_preferred(flags: int) -> bool:
     """The loop trains: backward and, where the program has optimizers, their steps happened in it."""
-    needed = r.BACKWARD | (r.STEP if step_iterations else 0)
+    needed = r.BACKWARD | (r.STEP if stepped else 0)
     return flags & needed == needed

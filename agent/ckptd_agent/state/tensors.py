@@ -11,6 +11,7 @@ from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
 from ckptd_agent.state import sharing
+from ckptd_agent.state.graphs import Graphs
 
 DTYPE_NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -96,6 +97,7 @@ class Tensor(Kind):
         storage = capture.scratch(StorageTable).of(obj)
         name = DTYPE_NAMES.get(obj.dtype, "U8")
         capture.dtypes.setdefault(id(storage), name)
+        freed = obj.grad_fn is not None and capture.scratch(Graphs).note(obj)
         return [
             capture.child(type(obj)),
             capture.child(storage),
@@ -103,14 +105,14 @@ class Tensor(Kind):
             list(obj.shape),
             list(obj.stride()),
             obj.storage_offset(),
-            [obj.requires_grad, obj.grad_fn is not None, obj.is_conj(), obj.is_neg()],
+            [obj.requires_grad, obj.grad_fn is not None, obj.is_conj(), obj.is_neg(), freed],
             capture.child(obj.grad if obj.is_leaf else None),
             capture.items(obj.__dict__.items()),
         ]
 
     def _other_layout(self, obj: torch.Tensor, capture: Capture) -> Node:
         capture.trouble(f"a tensor of layout {obj.layout} on {obj.device} can't be carried over yet")
-        return [None, None, "", [], [], 0, [False] * 4, None, []]
+        return [None, None, "", [], [], 0, [False] * 5, None, []]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if not isinstance(fresh, torch.Tensor) or not graft.is_class(node[1], type(fresh)):
@@ -131,7 +133,8 @@ class Tensor(Kind):
         view = self._view(node, graft)
         requires_grad, has_graph = node[7][:2]
         if has_graph:
-            return _Gone.apply(view.requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
+            poisoned = _Freed if node[7][4] else _Gone
+            return poisoned.apply(view.requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
         cls = graft.the_class(node[1], torch.Tensor)
         if cls is torch.nn.Parameter:
             return torch.nn.Parameter(view, requires_grad=requires_grad)
@@ -185,9 +188,24 @@ class _Gone(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        from ckptd_agent import link
+
+        link.refuse(
+            "the program goes backward through a graph that was built before the interruption, and a graph "
+            "can't be carried over"
+        )
+
+
+class _Freed(_Gone):
+    """The same where backward had been through the graph and freed it: it can't go through it again."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         raise RuntimeError(
-            "ckptd: backward reached a tensor whose graph was built before the interruption; a graph can't be "
-            "carried over a checkpoint. Detach what is carried from one iteration to the next"
+            "Trying to backward through the graph a second time (or directly access saved tensors after they "
+            "have already been freed). Saved intermediate values of the graph are freed when you call "
+            ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the "
+            "graph a second time or if you need to access saved tensors after calling backward."
         )
 
 
