@@ -9,20 +9,20 @@ user's, ``python -m`` included, go through a finder on ``sys.meta_path`` whose l
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import os
 import sys
 import sysconfig
-import warnings
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
-from ckptd_agent.source import table, tracebacks
+from ckptd_agent.source import packages, table, tracebacks
+from ckptd_agent.source.neighbours import summary_for
 from ckptd_agent.source.rewrite import rewrite
-from ckptd_agent.source.scan import imported_names
 
 
 def install(script: str) -> None:
@@ -48,7 +48,7 @@ def compile_user(name: str, path: str, data: bytes, *, prelude: bool = False) ->
     assert isinstance(tree, ast.Module)
     table.SOURCES[name] = source
     try:
-        tree = rewrite(tree, source, _neighbours(tree, path))
+        tree = rewrite(tree, source, summary_for(tree, path))
         if prelude:
             _insert_prelude(tree)
         code = compile(tree, path, "exec", dont_inherit=True)
@@ -76,27 +76,6 @@ def _insert_prelude(tree: ast.Module) -> None:
     for node in ast.walk(call):
         ast.copy_location(node, tree.body[place])
     tree.body.insert(place, call)
-
-
-def _neighbours(tree: ast.Module, path: str) -> list[ast.Module]:
-    """Syntax trees of the modules beside this one that it imports, and that these import."""
-    folder = os.path.dirname(os.path.abspath(path))
-    seen: dict[str, ast.Module] = {}
-    waiting = [tree]
-    while waiting:
-        for name in imported_names(waiting.pop()):
-            stem = os.path.join(folder, *name.split("."))
-            for file in (stem + ".py", os.path.join(stem, "__init__.py")):
-                if file in seen or len(seen) > 200 or not os.path.isfile(file):
-                    continue
-                try:
-                    with open(file, "rb") as opened, warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        seen[file] = ast.parse(opened.read())
-                except (OSError, SyntaxError, ValueError):
-                    continue  # its own import will say what is wrong with it, and warn
-                waiting.append(seen[file])
-    return list(seen.values())
 
 
 class _ScriptHook:
@@ -159,11 +138,29 @@ class _UserFinder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        named = packages.is_instrumented(name)
+        if not named and path is not None and all(map(_is_foreign, path)):
+            return None  # looking for each of torch's 2,000 modules twice would take 0.2 s
         spec = PathFinder.find_spec(name, path, target)
-        if spec is None or type(spec.loader) is not SourceFileLoader or not is_user_file(spec.origin):
+        if spec is None and named:
+            spec = self._find_by_others(name, path, target)
+        if spec is None or type(spec.loader) is not SourceFileLoader:
+            return None
+        if not named and not is_user_file(spec.origin):
             return None
         spec.loader = _UserLoader(spec.loader.name, spec.loader.path)
         return spec
+
+    def _find_by_others(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        """A package that is installed as editable has a finder of its own."""
+        for finder in sys.meta_path:
+            look = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = look(name, path, target) if look is not None else None
+            if spec is not None:
+                return spec
+        return None
 
 
 def is_user_file(path: str | None) -> bool:
@@ -175,6 +172,12 @@ def is_user_file(path: str | None) -> bool:
     if "site-packages" in parts or "dist-packages" in parts:
         return False
     return not any(real.startswith(folder + os.sep) for folder in _FOREIGN)
+
+
+@functools.cache
+def _is_foreign(folder: str) -> bool:
+    """A package's folder that none of the user's own sources lies in."""
+    return os.path.isabs(folder) and not is_user_file(os.path.join(folder, "__init__.py"))
 
 
 def _foreign_folders() -> list[str]:
