@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import builtins
+import functools
+import gc
 import io
 import os
+import pathlib
 import shutil
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from ckptd_agent import opened
 
 _muted: list[tuple[int, int]] = []
 _saved: list[tuple[Any, str, Any]] = []
+_real: dict[Any, Any] = {}
+"""Guard to what it stands before. Guards outlive the replay where the program or a library has kept one (a
+logging handler keeps ``open``): from then on they hand through."""
+_on = False
 _made_folders: list[str] = []
+_CHANGING = ("remove", "unlink", "rmdir", "rename", "replace", "truncate", "link", "symlink", "chmod", "utime")
+"""Functions of os that change what is there, whatever they are asked for."""
 
 
 def begin() -> None:
     """Mute stdout and stderr, and put guards before everything that changes files."""
+    global _on
+    _on = True
     _mute()
     real_mkdir, real_os_open = os.mkdir, os.open
 
@@ -32,25 +44,18 @@ def begin() -> None:
             return os.memfd_create("ckptd-replay", os.MFD_CLOEXEC)
         return real_os_open(path, flags, *args, **kwargs)
 
+    guards = {"mkdir": mkdir, "open": os_open, **dict.fromkeys(_CHANGING, _do_nothing)}
     _replace(builtins, "open", _open)
     _replace(io, "open", _open)
-    _replace(os, "mkdir", mkdir)
-    _replace(os, "open", os_open)
-    for name in (
-        "remove",
-        "unlink",
-        "rmdir",
-        "rename",
-        "replace",
-        "truncate",
-        "link",
-        "symlink",
-        "chmod",
-        "utime",
-    ):
-        _replace(os, name, _do_nothing)
+    for name, guard in guards.items():
+        _replace(os, name, guard)
     for name in ("rmtree", "move", "copyfile", "copystat", "copymode"):
         _replace(shutil, name, _do_nothing)
+    keeper = getattr(pathlib, "_NormalAccessor", None)  # Python 3.10's has its own references
+    if keeper is not None:
+        for name, guard in {**guards, "open": _open}.items():
+            if hasattr(keeper, name):
+                _replace(keeper, name, guard, static=True)
 
 
 def guard_torch() -> None:
@@ -73,9 +78,13 @@ def guard_torch() -> None:
 
 def end(*, in_child: bool = False) -> None:
     """The program is on its own again; what it prints is seen. A forked child leaves the folders alone."""
+    global _on
+    _on = False
     for owner, name, value in reversed(_saved):
         setattr(owner, name, value)
     _saved.clear()
+    if not in_child:
+        _give_back_the_real_ones()
     for folder in [] if in_child else reversed(_made_folders):
         try:
             os.rmdir(folder)
@@ -85,9 +94,36 @@ def end(*, in_child: bool = False) -> None:
     _unmute()
 
 
-def _replace(owner: Any, name: str, value: Callable[..., Any]) -> None:
-    _saved.append((owner, name, getattr(owner, name)))
-    setattr(owner, name, value)
+def genuine(value: Any) -> Any:
+    """What a guard stands before; anything else is itself."""
+    return _real.get(value, value) if type(value) is FunctionType else value
+
+
+def _replace(owner: Any, name: str, guard: Callable[..., Any], *, static: bool = False) -> None:
+    real = getattr(owner, name)
+
+    @functools.wraps(real)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return guard(*args, **kwargs) if _on else real(*args, **kwargs)
+
+    _real[guarded] = real
+    _saved.append((owner, name, vars(owner)[name]))
+    setattr(owner, name, staticmethod(guarded) if static else guarded)
+
+
+def _give_back_the_real_ones() -> None:
+    """Put the genuine functions where guards were kept: under a name, in an attribute, in a list."""
+    for holder in gc.get_referrers(*_real):
+        if holder is _real:
+            continue
+        if isinstance(holder, list):
+            holder[:] = map(genuine, holder)
+            continue
+        names = holder if isinstance(holder, dict) else getattr(holder, "__dict__", None)
+        if isinstance(names, dict):
+            for key, value in [*names.items()]:
+                if type(value) is FunctionType and value in _real:
+                    names[key] = _real[value]
 
 
 def _do_nothing(*args: Any, **kwargs: Any) -> None:
@@ -118,9 +154,11 @@ def _unmute() -> None:
 
 
 def _is_special(path: Any) -> bool:
-    return not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path).startswith(
-        ("/dev/", "/proc/")
-    )
+    """It is no file of a file system: a descriptor, a device, an entry of /proc."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        return True
+    whole = os.path.abspath(os.fsdecode(path))
+    return whole.startswith(("/dev/", "/proc/")) and not whole.startswith("/dev/shm/")
 
 
 def _open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:

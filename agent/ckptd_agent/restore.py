@@ -65,6 +65,13 @@ class Restorer:
         self._graft_frames(found)
 
     def _graft_frames(self, found: position.Position) -> None:
+        import torch
+
+        # The program may stand in a no_grad or inference_mode block: what is made for it is made outside.
+        with torch.inference_mode(False), torch.enable_grad():
+            self._graft_all(found)
+
+    def _graft_all(self, found: position.Position) -> None:
         graft = self.graft
         pairs = list(zip(found.places, self.places, strict=False))
         for place, saved in pairs:

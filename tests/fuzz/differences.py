@@ -7,9 +7,11 @@ from pathlib import Path
 
 
 def files_in(place: Path) -> dict[str, bytes]:
-    """Names and contents of all files below a folder, but the program's own."""
+    """Names and contents of all files below a folder, but the program's own; an empty folder is ``NAME/``."""
     found = {}
-    for folder, _, names in os.walk(place):
+    for folder, below, names in os.walk(place):
+        if not below and not names:
+            found[os.path.relpath(folder, place) + "/"] = b""
         for name in names:
             path = os.path.join(folder, name)
             if name != "program.py":

@@ -76,6 +76,8 @@ class _Walk:
             return f"<torch {_hash(obj.get_state().numpy().tobytes())}>"
         if isinstance(obj, io.IOBase):
             place = "closed" if obj.closed else f"{getattr(obj, 'mode', '')} {_tell(obj)}"
+            if not obj.closed and getattr(obj, "name", "") in (1, 2):
+                place = "standard"  # after a resume less has gone through it
             return f"<file {getattr(obj, 'name', '')} {place}>"
         if isinstance(obj, dict):
             items = ", ".join(f"{self.describe(k)}: {self.describe(v)}" for k, v in obj.items())

@@ -53,6 +53,8 @@ class Run:
     """``time.sleep`` does nothing."""
     folder: str = ""
     """Where the program may import from."""
+    instrument: str = ""
+    """Installed packages that are rewritten, too, as for --instrument."""
 
 
 @dataclass
@@ -117,7 +119,7 @@ class Examiner:
     def examine(self, job: dict[str, Any]) -> Verdict:
         """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again); perhaps fields of Run."""
         verdict = Verdict()
-        self.more = {name: job[name] for name in ("seconds", "sleepless", "folder") if name in job}
+        self.more = {name: job[name] for name in ("seconds", "sleepless", "folder", "instrument") if name in job}
         text = job["text"]
         draw = random.Random(job["seed"])
         plain = self.run("plain", text)
@@ -241,7 +243,10 @@ class Examiner:
             self.out.mkdir()
         for name, data in {"program.py": text.encode(), **(files or {})}.items():
             (self.place / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.place / name).write_bytes(data)
+            if name.endswith("/"):
+                (self.place / name).mkdir(exist_ok=True)
+            else:
+                (self.place / name).write_bytes(data)
         report, trace = os.memfd_create("fuzz-report"), os.memfd_create("fuzz-trace")
         run = Run(
             mode, self.path, text, self.place, self.out, report, trace, stops or set(), segment, **self.more
@@ -376,8 +381,11 @@ def be(run: Run) -> NoReturn:
     if run.mode == "plain":
         code = compile(run.text, run.path, "exec", dont_inherit=True)
     else:
-        from ckptd_agent.source import finder
+        from ckptd_agent.source import finder, packages
 
+        if run.instrument:
+            os.environ[packages.VARIABLE] = run.instrument
+            sys.meta_path.insert(0, finder.UserFinder())
         code = finder.compile_user("__main__", run.path, run.text.encode(), prelude=True)
     status = _execute(code, vars(main))
     _end(run, engine, status, vars(main))

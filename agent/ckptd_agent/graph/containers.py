@@ -10,7 +10,7 @@ from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft, kept
 from ckptd_agent.graph.instances import attributes, match_attributes, python_class, set_attributes
 from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
-from ckptd_agent.graph.sets import is_like, recipe, table_slots
+from ckptd_agent.graph.sets import Unordered, is_like, recipe, table_slots
 
 
 class List(Kind):
@@ -127,7 +127,7 @@ class Set(Kind):
     turn = KEYED
 
     def capture(self, obj: set[Any], capture: Capture) -> Node:
-        return [capture.children(obj), table_slots(obj)]
+        return [capture.children(obj), table_slots(obj), id(obj) in capture.scratch(Unordered).ids]
 
     def keys(self, node: Node) -> list[Any]:
         children: list[Any] = node[1]
@@ -137,17 +137,17 @@ class Set(Kind):
         return set()
 
     def fill(self, node: Node, obj: set[Any], graft: Graft) -> None:
-        fill_set(obj, graft.values(node[1]), node[2], graft)
+        fill_set(obj, graft.values(node[1]), node[2], graft, ordered=not node[3])
 
 
-def fill_set(obj: set[Any], values: list[Any], slots: int, graft: Graft) -> None:
+def fill_set(obj: set[Any], values: list[Any], slots: int, graft: Graft, *, ordered: bool = True) -> None:
     """Give a set its elements such that it is iterated in the saved order, now and as it grows."""
     if is_like(obj, values, slots):
         return
     made_of = recipe(values, slots)
-    if made_of is None:
+    if made_of is None and ordered:
         raise graft.refuse(_NO_ORDER)
-    set.__init__(obj, made_of)
+    set.__init__(obj, values if made_of is None else made_of)
 
 
 _NO_ORDER = (

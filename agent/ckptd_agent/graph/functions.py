@@ -13,6 +13,7 @@ from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.codes import code_of
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
+from ckptd_agent.guards import genuine
 from ckptd_agent.source import table
 
 _EMPTY = object()
@@ -25,7 +26,7 @@ def find_named(module: Any, qualname: Any) -> Any:
         if part == "<locals>" or found is None:
             return None
         found = getattr(found, part, None) if part else found
-    return found
+    return genuine(found)
 
 
 def is_user_module(name: Any) -> bool:

@@ -21,6 +21,13 @@ MOST_PROBES = 64
 _EMPTY = sys.getsizeof(set())
 
 
+class Unordered:
+    """Sets of one capture whose order nobody can see: what torch's ``named_modules`` has met so far, and the like."""
+
+    def __init__(self) -> None:
+        self.ids: set[int] = set()
+
+
 def table_slots(obj: set[Any] | frozenset[Any]) -> int:
     """How many slots the set's table has."""
     return 8 if (more := sys.getsizeof(obj) - _EMPTY) <= 0 else more // 16
@@ -36,8 +43,16 @@ def recipe(values: list[Any], slots: int) -> Any:
 
 def is_like(obj: set[Any] | frozenset[Any], values: list[Any], slots: int) -> bool:
     """The set has these elements in this order, in a table of so many slots."""
-    same = len(obj) == len(values) and all(a is b or a == b for a, b in zip(obj, values, strict=True))
+    same = len(obj) == len(values) and all(map(_is_same, obj, values))
     return same and table_slots(obj) == slots
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """One element or two equal ones; what equals in parts (a tensor) is never another."""
+    if a is b:
+        return True
+    equal = a == b
+    return isinstance(equal, bool) and equal
 
 
 def _attempts(values: list[Any], order: list[Any] | None) -> Iterator[Any]:

@@ -61,7 +61,8 @@ def install() -> None:
         optimizers.add(optimizer)
         _see(r.STEP)
 
-    register_optimizer_step_post_hook(stepped)
+    handle = register_optimizer_step_post_hook(stepped)
+    type(handle).next_id -= 1  # the program's own hooks have the numbers that they have without us
     for name in ("backward", "grad"):
         setattr(torch.autograd, name, _watch(getattr(torch.autograd, name)))
 

@@ -35,7 +35,7 @@ def install(script: str) -> None:
         for path in (script, os.path.join(os.getcwd(), script)):
             sys.path_importer_cache.pop(path, None)
         tracebacks.install()
-    sys.meta_path.insert(0, _UserFinder())
+    sys.meta_path.insert(0, UserFinder())
 
 
 def compile_user(name: str, path: str, data: bytes, *, prelude: bool = False) -> CodeType:
@@ -134,7 +134,9 @@ def _call_with_frames_removed(name: str, path: str, data: bytes) -> CodeType:
         raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
 
-class _UserFinder(MetaPathFinder):
+class UserFinder(MetaPathFinder):
+    """Finds modules of the user's, and of packages that are instrumented, and has them rewritten."""
+
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:

@@ -24,17 +24,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from ckptd_agent.source import branches, scan, table
-from ckptd_agent.source.effects import effects_of
 from ckptd_agent.source.operands import list_calls
+from ckptd_agent.source.summary import Summary
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
-def rewrite(tree: ast.Module, source: table.Source, neighbours: list[ast.Module]) -> ast.Module:
-    """Instrument a module in place; ``neighbours`` are the modules of the user that it imports."""
-    loopy = scan.loopy_names(tree, neighbours)
-    source.effects = effects_of([tree, *neighbours])
-    rewriter = _Rewriter(source, loopy)
+def rewrite(tree: ast.Module, source: table.Source, known: Summary) -> ast.Module:
+    """Instrument a module in place; ``known`` is what its functions, and those that it leads to, may do."""
+    source.effects = known.effects
+    rewriter = _Rewriter(source, known.loopy)
     list_calls(tree, source, rewriter.hook_number)
     rewriter.generic_visit(tree)
     return ast.fix_missing_locations(tree)

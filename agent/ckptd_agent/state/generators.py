@@ -13,6 +13,8 @@ from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
+from ckptd_agent.graph.sets import Unordered
+from ckptd_agent.source import table
 from ckptd_agent.state.iterators import hidden_iterators, settle
 
 MOST_DRAWS = 10_000
@@ -34,6 +36,8 @@ class Generator(Kind):
             capture.trouble(f"the generator {code.co_name} is running")
             return [key, "running", 0, [], []]
         own = dict(frame.f_locals)
+        if table.source_of(code) is None:  # a library's: what it keeps in sets it looks up, and does not iterate
+            capture.scratch(Unordered).ids.update(id(each) for each in own.values() if type(each) is set)
         hidden = _on_stack(obj)
         state = "fresh" if frame.f_lasti < 0 or _not_started(obj) else "suspended"
         return [key, state, frame.f_lasti, capture.items(own.items()), capture.children(hidden)]
