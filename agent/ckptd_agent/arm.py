@@ -218,12 +218,25 @@ def _after_torch() -> None:
         from ckptd_agent import safepoint
 
         safepoint.install()
+        if os.environ.get("CKPTD_DIGESTS"):
+            _prove()
         if link is not None:
             link.attach(safepoint)
     except Exception as error:
         tell(f"no engine: {_sentence(error)}")
         if link is not None:
             link.decline(f"the agent could not be started: {_sentence(error)}")
+
+
+def _prove() -> None:
+    """This is one of the runs that ``ckptd prove`` compares."""
+    from ckptd_agent import journal
+
+    if os.environ.get("CKPTD_PINS"):
+        from ckptd_agent import pins
+
+        pins.install()
+    journal.install()
 
 
 # ---- python -m ckptd_agent SCRIPT ---------------------------------------------------------------

@@ -335,6 +335,8 @@ class Engine(Restorer, hooks.Replay):
         # Nothing of the program's may be kept alive: a file that is never closed is flushed when it is let go.
         self.graft = self.opened = None
         self.saved = {}
+        if safepoint.witness is not None:
+            safepoint.witness("resumed")
 
     # ---- the ends that must not be ----------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ PATIENCE = 0.6
 REST = 4
 """How many times as long as a look that found such a graph took the next one is not taken."""
 
+witness: Callable[[str], None] | None = None
+"""Told 'dumped' and 'resumed' at the safe point where that happened; ``ckptd prove`` compares the two."""
 _pending: Dump | None = None
 _since = 0.0
 _every = 0
@@ -176,6 +179,8 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
         link.send(Undumped(dump.dump, why))
         return
     link.send(Dumped(dump.dump, path, events.steps(), time.monotonic() - began))
+    if witness is not None:
+        witness("dumped")
     if dump.leave:
         answer = link.wait_saved(dump.dump, dump.deadline)
         if answer is not None and type(answer).__name__ == "Saved":
