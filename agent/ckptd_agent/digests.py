@@ -250,7 +250,7 @@ def _digest_and_text(value: Any) -> tuple[str, str]:
         return digest_tensor(value), _show(value)
     if isinstance(value, list | tuple) and any(isinstance(each, torch.Tensor) for each in value):
         return hash64("".join(_digest_and_text(each)[0] for each in value).encode()), f"{len(value)} values"
-    if isinstance(value, list | tuple | ATOMS):
+    if isinstance(value, (list, tuple, *ATOMS)):
         return hash64(_text(value).encode("utf-8", "surrogatepass")), _show(value)
     return "", ""
 
