@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from ckptd.errors import CkptdError, RefusedError
 from ckptd_agent import guards
 from ckptd_agent.graph import document, frames
-from ckptd_agent.loops import events, hooks, position
+from ckptd_agent.loops import events, hooks, ledger, position
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.ledger import callers
 from ckptd_agent.restore import Restorer, pair_variables
@@ -132,7 +132,10 @@ class Engine(Restorer, hooks.Replay):
         if at_end and self._on_way(frame, depth):
             self.give_ordinal(loop, self.final[2])
             self.skipped, how = r.BROKEN, self.final[4]
+            trained = self._entry(depth, key, ordinal, frame) is not None
             self.finish(frame, loop)
+            if trained:
+                ledger.note(r.stack[-1], loop, self.final[2], how, frame)
             if how == r.EXHAUSTED:
                 hooks.mark_exhausted(loop)
             return True

@@ -6,11 +6,10 @@ import gc
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ckptd.protocol import Due, Dump, Dumped, Progress, Said, Undumped, Welcome
-from ckptd_agent.loops import events, hooks, position
+from ckptd_agent.loops import events, hooks, outside, position
 from ckptd_agent.loops import record as r
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ REST = 4
 
 witness: Callable[[str], None] | None = None
 """Told 'dumped' and 'resumed' at the safe point where that happened; ``ckptd prove`` compares the two."""
+UNLOOPED = 5
+"""Training events without any loop around them that are taken for something done once, such as a warm-up."""
+
 _pending: Dump | None = None
 _since = 0.0
 _every = 0
@@ -34,6 +36,7 @@ _reported = 0.0
 _reported_steps = 0
 _trouble_said = False
 _not_before = 0.0
+_unlooped = 0
 
 
 class GraphWaitsError(Exception):
@@ -98,15 +101,21 @@ def _on_step(steps: int) -> None:
         link.send(Progress(steps, None, pace))
 
 
-def _on_outside(where: str) -> None:
+def _on_outside(record: r.Record | None) -> None:
+    """A training event in a loop that is not followed, or (None) in another thread: say it once."""
+    global _unlooped
     from ckptd_agent import link
 
-    events.outside = None
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and {"torch", "ckptd_agent"} & {*frame.f_code.co_filename.split("/")}:
-        frame = frame.f_back
-    place = f" ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else ""
-    link.send(Said(f"the program trains {where}{place}: it can't be checkpointed there"))
+    if record is None:
+        text = outside.THREAD
+    else:
+        text = outside.sentence(sys._getframe(1), record)
+        if not text and record is r.root:
+            _unlooped += 1
+            text = outside.unlooped(sys._getframe(1)) if _unlooped >= UNLOOPED else ""
+    if text:
+        events.outside = None
+        link.send(Said(text, note=True))
 
 
 def _consider(loop: int, at_end: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import random
 import types
 from collections import deque
@@ -74,6 +75,8 @@ class _Walk:
             return f"<RandomState {_hash(_plain(obj.get_state(legacy=False)))}>"
         if isinstance(obj, torch.Generator):
             return f"<torch {_hash(obj.get_state().numpy().tobytes())}>"
+        if isinstance(obj, logging.Logger):
+            return f"<logger {obj.name} {obj.level}>"  # what else it has is a cache
         if isinstance(obj, io.IOBase):
             place = "closed" if obj.closed else f"{getattr(obj, 'mode', '')} {_tell(obj)}"
             if not obj.closed and getattr(obj, "name", "") in (1, 2):

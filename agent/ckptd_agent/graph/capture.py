@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
-from ckptd_agent.graph.kind import _BY_TYPE, Child, Kind, Node, kind_of
+from ckptd_agent.graph.kind import _BY_TYPE, Child, Kind, kind_of
+from ckptd_agent.graph.rows import FEW, LONGEST, Refs, Rows, columns_of
 
 T = TypeVar("T")
 _ATOMS = frozenset([type(None), bool, float, str, bytes])
+_NUMBERED = _ATOMS | {int}
 _LOW, _HIGH = -(1 << 63), 1 << 63
+Children = Any
+"""A list of children, or an array of floats or ints, or Refs."""
+
+
+def _fit(atoms: Iterable[Any]) -> bool:
+    """All ints among them have 64 bits."""
+    ints = [each for each in atoms if type(each) is int]
+    return _LOW <= min(ints, default=0) and max(ints, default=0) < _HIGH
+
+
+def _nothing() -> tuple[array[int], list[Any]]:
+    return array("q"), []
 
 
 class Capture:
     """Turns objects into nodes. Each object has one node, however often it is reached."""
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[Any] = []
+        """Each is a node; or Rows, in the place of its first one; None in those of the others."""
         self.numbers: dict[int, int] = {}
         """id() of an object to the number of its node."""
         self.kept: list[Any] = []
@@ -32,37 +49,108 @@ class Capture:
         self.dtypes: dict[int, str] = {}
         """id() of a storage to the safetensors name of the first tensor's type that looks at it."""
         self._scratch: dict[type, Any] = {}
-        self._waiting: deque[tuple[int, Any, Kind]] = deque()
+        self._kinds: dict[type, Kind] = {}
+        self._waiting: dict[type, tuple[array[int], list[Any]]] = defaultdict(_nothing)
+        """Numbers and objects that are still to be captured, by type."""
 
     def child(self, obj: Any) -> Child:
         """The child that stands for an object; the object itself is visited later."""
-        kind = type(obj)
-        if kind in _ATOMS or (kind is int and _LOW <= obj < _HIGH):
+        cls = type(obj)
+        if cls in _ATOMS or (cls is int and _LOW <= obj < _HIGH):
             return obj
         number = self.numbers.get(id(obj))
         if number is None:
             number = len(self.nodes)
             self.numbers[id(obj)] = number
             self.kept.append(obj)
-            self.nodes.append([])
-            self._waiting.append((number, obj, _BY_TYPE.get(kind) or kind_of(obj)))
+            self.nodes.append(None)
+            numbers, objects = self._waiting[cls]
+            numbers.append(number)
+            objects.append(obj)
         return [number]
 
-    def children(self, objects: Iterable[Any]) -> list[Child]:
+    def children(self, objects: Iterable[Any]) -> Children:
         """The children that stand for several objects."""
-        return [self.child(each) for each in objects]
+        known = objects if type(objects) in (list, tuple) else list(objects)
+        if len(known) <= FEW:
+            return [self.child(each) for each in known]
+        types = set(map(type, known))
+        if types == {float}:
+            return array("d", known)
+        if types <= _ATOMS:
+            return list(known)
+        if types == {int}:
+            try:
+                return array("q", known)
+            except OverflowError:
+                return [self.child(each) for each in known]
+        if len(types) == 1:
+            return self._refs(types.pop(), known)
+        if types <= _NUMBERED and _fit(known):
+            return list(known)
+        return [self.child(each) for each in known]
 
-    def items(self, pairs: Iterable[tuple[Any, Any]]) -> list[Child]:
+    def _refs(self, cls: type, objects: Collection[Any]) -> Refs:
+        """The children for objects of one type, none of them an atom."""
+        numbers = self.numbers
+        ids = list(map(id, objects))
+        new = dict(zip(ids, objects, strict=True))
+        if not numbers.keys().isdisjoint(new):
+            new = {each: obj for each, obj in new.items() if each not in numbers}
+        given = range(len(self.nodes), len(self.nodes) + len(new))
+        numbers.update(zip(new, given, strict=True))
+        self.nodes.extend(repeat(None, len(new)))
+        self.kept.extend(new.values())
+        waiting = self._waiting[cls]
+        waiting[0].extend(given)
+        waiting[1].extend(new.values())
+        return Refs(array("q", map(numbers.__getitem__, ids)))
+
+    def items(self, pairs: Iterable[tuple[Any, Any]]) -> Children:
         """Keys and values in turn."""
-        return [self.child(each) for pair in pairs for each in pair]
+        return self.children(list(chain.from_iterable(pairs)))
 
     def run(self) -> None:
-        """Visit all that is waiting, and what that leads to."""
-        waiting = self._waiting
+        """Visit all that is waiting, and what that leads to: level by level, those of one type together."""
+        while self._waiting:
+            level, self._waiting = self._waiting, defaultdict(_nothing)
+            for cls, (numbers, objects) in level.items():
+                if len(objects) <= FEW or not self._spread(cls, numbers, objects):
+                    self._capture_each(numbers, objects)
+
+    def _capture_each(self, numbers: Iterable[int], objects: list[Any]) -> None:
         nodes = self.nodes
-        while waiting:
-            number, obj, kind = waiting.popleft()
+        for number, obj in zip(numbers, objects, strict=True):
+            kind = self._kind(obj)
             nodes[number] = [kind.name, *kind.capture(obj, self)]
+
+    def _spread(self, cls: type, numbers: array[int], objects: list[Any]) -> bool:
+        """Capture them by columns, if their kind can."""
+        kind = self._kind(objects[0])
+        spread = kind.spread(objects, self)
+        if spread is None or sum(map(len, spread.rows)) > LONGEST * len(objects):
+            return False
+        counts, columns = columns_of(spread.rows)
+        self.nodes[numbers[0]] = Rows(
+            kind.name,
+            Refs(numbers),
+            spread.head,
+            spread.tail,
+            spread.names,
+            counts,
+            [self.children(column) for column in columns],
+        )
+        return True
+
+    def _kind(self, obj: Any) -> Kind:
+        """The kind of an object; asked for once a type, unless the object gives itself out for another."""
+        cls = type(obj)
+        kind = _BY_TYPE.get(cls) or self._kinds.get(cls)
+        if kind is None:
+            kind = kind_of(obj)
+            if getattr(obj, "__class__", None) is cls:
+                self._kinds[cls] = kind
+        return kind
 
     def scratch(self, cls: type[T]) -> T:
         """The one instance of a kind's own table for this capture."""

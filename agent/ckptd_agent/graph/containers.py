@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import collections
 import sys
+from itertools import repeat
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft, kept
-from ckptd_agent.graph.instances import attributes, match_attributes, python_class, set_attributes
+from ckptd_agent.graph.instances import (
+    attributes, match_attributes, names_of, python_class, set_attributes, slot_names,
+)  # fmt: skip
 from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
+from ckptd_agent.graph.rows import Spread
 from ckptd_agent.graph.sets import Unordered, is_like, recipe, table_slots
 
 
@@ -19,6 +23,9 @@ class List(Kind):
 
     def capture(self, obj: list[Any], capture: Capture) -> Node:
         return [capture.children(obj)]
+
+    def spread(self, objects: list[Any], capture: Capture) -> Spread:
+        return Spread(objects)
 
     def match(self, node: Node, fresh: list[Any], graft: Graft) -> None:
         for child, each in zip(node[1], fresh, strict=False):
@@ -34,6 +41,10 @@ class List(Kind):
                 values[place] = old
         obj[:] = values
 
+    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+        for obj, values in zip(objects, rows, strict=True):
+            obj.extend(values)
+
 
 class Tuple(Kind):
     name = "tuple"
@@ -43,12 +54,18 @@ class Tuple(Kind):
     def capture(self, obj: tuple[Any, ...], capture: Capture) -> Node:
         return [capture.children(obj)]
 
+    def spread(self, objects: list[Any], capture: Capture) -> Spread:
+        return Spread(objects)
+
     def match(self, node: Node, fresh: tuple[Any, ...], graft: Graft) -> None:
         for child, each in zip(node[1], fresh, strict=False):
             graft.pair(child, each)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> tuple[Any, ...]:
         return _same_or(fresh, tuple(graft.values(node[1])))
+
+    def make_rows(self, node: Node, rows: list[tuple[Any, ...]], graft: Graft) -> list[Any]:
+        return rows
 
 
 def _same_or(fresh: Any, new: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -72,6 +89,14 @@ class Dict(Kind):
         if "__name__" in obj and is_namespace(obj):
             return [[], obj["__name__"]]
         return [capture.items(obj.items()), None]
+
+    def spread(self, objects: list[Any], capture: Capture) -> Spread | None:
+        if "__name__" in objects[0]:
+            return None
+        names = names_of(objects)
+        if names is not None:
+            return Spread([*map(dict.values, objects)], tail=[None], names=names)
+        return None
 
     def keys(self, node: Node) -> list[Any]:
         children: list[Any] = node[1]
@@ -97,6 +122,10 @@ class Dict(Kind):
         new = kept(obj, values[::2], values[1::2])
         dict.clear(obj)
         dict.update(obj, new)
+
+    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+        for obj, values in zip(objects, rows, strict=True):
+            obj.update(zip(names or (), values, strict=True))
 
 
 def is_namespace(obj: dict[Any, Any]) -> bool:
@@ -300,6 +329,12 @@ class DerivedFixed(Kind):
             *attributes(obj, capture),
         ]
 
+    def spread(self, objects: list[Any], capture: Capture) -> Spread | None:
+        cls = type(objects[0])
+        if not issubclass(cls, tuple) or cls.__dictoffset__ or slot_names(cls):
+            return None
+        return Spread([*map(tuple.__getitem__, objects, repeat(slice(None)))], [capture.child(cls), "tuple"], [[], []])
+
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return kind_of(fresh) is self and graft.is_class(node[1], type(fresh))
 
@@ -319,6 +354,9 @@ class DerivedFixed(Kind):
             obj = new(graft.the_class(node[1], base), values)
         set_attributes(node[4], node[5], obj, graft)
         return obj
+
+    def make_rows(self, node: Node, rows: list[tuple[Any, ...]], graft: Graft) -> list[Any]:
+        return [*map(tuple.__new__, repeat(graft.the_class(node[1], tuple)), rows)]
 
 
 register(List, Tuple, Dict, Set, FrozenSet, Deque, Derived, DerivedFixed)

@@ -11,11 +11,12 @@ import msgpack
 from ckptd.errors import RefusedError
 from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
+from ckptd_agent.graph.rows import laid_out, packed, unpacked
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.position import COMPREHENSIONS, Position, chain_of, is_direct, spot
 from ckptd_agent.source import table
 
-VERSION = 1
+VERSION = 2
 Document = dict[str, Any]
 
 
@@ -114,7 +115,7 @@ def _describe_ledger(record: r.Record, capture: Capture) -> list[Document]:
 
 def pack(document: Document) -> bytes:
     """Encode for the segment."""
-    data: bytes = msgpack.packb(document)
+    data: bytes = msgpack.packb(document, default=packed)
     return data
 
 
@@ -129,6 +130,8 @@ def unpack(data: bytes) -> Document:
             max_map_len=limit,
             max_str_len=limit,
             max_bin_len=limit,
+            max_ext_len=limit,
+            ext_hook=unpacked,
         )
         version = document["version"]
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
@@ -137,4 +140,5 @@ def unpack(data: bytes) -> Document:
         raise RefusedError(
             f"the checkpoint's graph has version {version}, this ckptd reads {VERSION}: update ckptd"
         )
+    document["nodes"] = laid_out(document["nodes"])
     return document  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ckptd.errors import RefusedError
 from ckptd_agent.graph.kind import GENERATORS, KEYED, KINDS, Child, Kind, Node, is_child_atom
+from ckptd_agent.graph.rows import Rows
 
 T = TypeVar("T")
 _BEHIND = 1 << 60
@@ -24,7 +25,7 @@ _BEHIND = 1 << 60
 class Graft:
     """One laying of the saved graph over the fresh one."""
 
-    def __init__(self, nodes: list[Node], storages: Any, *, lenient: bool = False) -> None:
+    def __init__(self, nodes: list[Any], storages: Any, *, lenient: bool = False) -> None:
         self.nodes = nodes
         self.lenient = lenient
         """What can't be restored stands as Gone: the program has not come to the place that makes it again."""
@@ -45,12 +46,21 @@ class Graft:
         """What is to be done once everything else has succeeded: it changes the job's files."""
         self._late: deque[tuple[Child, Any]] = deque()
         self._keyed: list[tuple[Child, Child, dict[Any, Any]]] = []
-        self._fill: list[tuple[int, int, int]] = []
+        self._fill: list[tuple[int, int, Any]] = []
+        """Turn, order, and the number of a node, or Rows with their numbers and objects."""
+        self._making: list[Rows] = []
         self._complete: set[int] = set()
         """Nodes whose keys have been filled, so that they can be hashed."""
         self._order = 0
         self._kept: list[Any] = []
         self._scratch: dict[type, Any] = {}
+
+    def node(self, number: int) -> Node:
+        """The node of that number, by itself."""
+        node = self.nodes[number]
+        if type(node) is Rows:
+            node = self.nodes[number] = node.node(number)
+        return node  # type: ignore[no-any-return]
 
     # ---- matching ---------------------------------------------------------------------------------
 
@@ -88,7 +98,7 @@ class Graft:
     def _match_one(self, number: int, fresh: Any) -> None:
         if number in self.fresh or number in self.made or id(fresh) in self.taken:
             return
-        node = self.nodes[number]
+        node = self.node(number)
         kind = KINDS[node[0]]
         if not kind.fits(node, fresh, self):
             return
@@ -107,6 +117,10 @@ class Graft:
         if number in self.made:
             return self.made[number]
         node = self.nodes[number]
+        if type(node) is Rows:
+            if node not in self._making and self._made_rows(node):
+                return self.made[number]
+            node = self.node(number)
         kind = KINDS[node[0]]
         fresh = self.fresh.get(number)
         pinned = number in self.pinned and number in self.fresh
@@ -132,16 +146,51 @@ class Graft:
                 raise
         return Gone(str(node[1]) if kind.name in ("anchor", "reduced") else kind.name)
 
+    def _made_rows(self, rows: Rows) -> bool:
+        """Make all objects of some rows that no fresh one was matched with; False: each is to be made by itself."""
+        nodes, made = self.nodes, self.made
+        numbers = [number for number in rows.numbers if nodes[number] is rows and number not in made]
+        kind, sample = KINDS[rows.kind], rows.node(numbers[0])
+        self._making.append(rows)
+        try:
+            if kind.mutable:
+                objects = [kind.make(sample, None, self) for _ in numbers]
+                self._order += 1
+                heapq.heappush(self._fill, (kind.turn, self._order, (rows, numbers, objects)))
+            else:
+                objects = kind.make_rows(sample, rows.values(numbers, self.values), self)
+        except (RefusedError, GoneError):
+            if not self.lenient:
+                raise
+            return False
+        finally:
+            self._making.pop()
+        new = dict(zip(numbers, objects, strict=True))
+        for number in new.keys() & made.keys():  # some row refers to another one, which was made by itself for it
+            del new[number]
+        made.update(new)
+        return True
+
+    def _filled_rows(self, rows: Rows, numbers: list[int], objects: list[Any]) -> None:
+        kind = KINDS[rows.kind]
+        names = None if rows.names is None else self.values(rows.names)
+        kind.fill_rows(rows.node(numbers[0]), objects, names, rows.values(numbers, self.values))
+
     def _filled(self, kind: Kind, number: int) -> None:
         try:
-            kind.fill(self.nodes[number], self.made[number], self)
+            kind.fill(self.node(number), self.made[number], self)
         except (RefusedError, GoneError):
             if not self.lenient:
                 raise
 
-    def values(self, children: list[Child]) -> list[Any]:
+    def values(self, children: Any) -> list[Any]:
         """The restored objects of several children."""
-        return [self.value(each) for each in children]
+        types = set(map(type, children)) if type(children) is list else {list}
+        if list in types:
+            return [self.value(each) for each in children]
+        if str in types:
+            return [shared(each) if type(each) is str else each for each in children]
+        return list(children)
 
     def again(self, number: int) -> None:
         """Let an object that may have been filled already be filled once more."""
@@ -163,7 +212,10 @@ class Graft:
         while self._fill and self._fill[0][0] <= last:
             entry = heapq.heappop(self._fill)
             number = entry[2]
-            node = self.nodes[number]
+            if type(number) is tuple:
+                self._filled_rows(*number)
+                continue
+            node = self.node(number)
             kind = KINDS[node[0]]
             if number not in self._complete:
                 self._complete.add(number)
@@ -176,7 +228,7 @@ class Graft:
 
     def is_class(self, child: Child, cls: type) -> bool:
         """Whether a class node stands for this very class."""
-        return not is_child_atom(child) and KINDS["class"].fits(self.nodes[child[0]], cls, self)
+        return not is_child_atom(child) and KINDS["class"].fits(self.node(child[0]), cls, self)
 
     def the_class(self, child: Child, base: type) -> Any:
         """The class of a saved object: one that the program has defined or imported, derived from ``base``."""
@@ -207,7 +259,7 @@ class Graft:
         try:
             return self.value(child)
         except RefusedError:
-            return Gone(str(self.nodes[child[0]][1]))
+            return Gone(str(self.node(child[0])[1]))
 
     def missing(self, what: str) -> Any:
         """An object is needed that the program has not made again."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import types
+from itertools import chain
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft, kept
 from ckptd_agent.graph.kind import Kind, Node
+from ckptd_agent.graph.rows import WIDEST, Spread
 
 _HEAP = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: the class was made at run time."""
@@ -48,6 +50,14 @@ def instance_dict(obj: Any) -> dict[str, Any]:
     except AttributeError:
         return {}
     return found if type(found) is dict else {}
+
+
+def names_of(dicts: list[dict[Any, Any]]) -> list[str] | None:
+    """The keys that all of the dicts have, in the same order, if they're all strings."""
+    if len(dicts[0]) > WIDEST or set(map(type, chain.from_iterable(dicts))) - {str}:
+        return None
+    names = list(dicts[0])
+    return names if all(map(names.__eq__, map(list, dicts))) else None
 
 
 def attributes(obj: Any, capture: Capture) -> list[Any]:
@@ -98,6 +108,14 @@ class Instance(Kind):
     def capture(self, obj: Any, capture: Capture) -> Node:
         return [capture.child(type(obj)), *attributes(obj, capture)]
 
+    def spread(self, objects: list[Any], capture: Capture) -> Spread | None:
+        cls = type(objects[0])
+        dicts = [instance_dict(each) for each in objects]
+        names = names_of(dicts) if not slot_names(cls) else None
+        if names is None:
+            return None
+        return Spread([*map(dict.values, dicts)], [capture.child(cls)], [[]], names)
+
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return super().fits(node, fresh, graft) and graft.is_class(node[1], type(fresh))
 
@@ -110,3 +128,7 @@ class Instance(Kind):
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         set_attributes(node[2], node[3], obj, graft)
+
+    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+        for obj, values in zip(objects, rows, strict=True):
+            instance_dict(obj).update(zip(names or (), values, strict=True))

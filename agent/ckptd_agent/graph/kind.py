@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from ckptd_agent.graph.rows import Spread
     from ckptd_agent.graph.capture import Capture
     from ckptd_agent.graph.graft import Graft
 
@@ -39,6 +40,10 @@ class Kind:
         """The parts of the object's node, without the kind's name."""
         raise NotImplementedError
 
+    def spread(self, objects: list[Any], capture: Capture) -> Spread | None:
+        """Many objects of one exact type taken apart, to be captured by columns; None: each by itself."""
+        return None
+
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         """Whether a fresh object can be the saved one."""
         return kind_of(fresh) is self
@@ -59,6 +64,14 @@ class Kind:
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         """Give the object its saved contents."""
+
+    def make_rows(self, node: Node, rows: list[tuple[Any, ...]], graft: Graft) -> list[Any]:
+        """Make many objects of an immutable kind that can be spread; ``node`` is that of one of them."""
+        raise NotImplementedError
+
+    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+        """Fill many objects of a mutable kind that can be spread: they are new and empty."""
+        raise NotImplementedError
 
 
 KINDS: dict[str, Kind] = {}

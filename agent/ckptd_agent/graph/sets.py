@@ -48,11 +48,8 @@ def is_like(obj: set[Any] | frozenset[Any], values: list[Any], slots: int) -> bo
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """One element or two equal ones; what equals in parts (a tensor) is never another."""
-    if a is b:
-        return True
-    equal = a == b
-    return isinstance(equal, bool) and equal
+    """One element or two equal ones. (Tensors are hashed by address, and may not be comparable.)"""
+    return a is b or (hash(a) == hash(b) and bool(a == b))
 
 
 def _attempts(values: list[Any], order: list[Any] | None) -> Iterator[Any]:

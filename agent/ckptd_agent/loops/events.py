@@ -25,8 +25,11 @@ optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
 """Those that have made a step."""
 listener: Listener | None = None
 """Called after each counted iteration with the number of steps."""
-outside: Callable[[str], None] | None = None
-"""Called at an event outside of any instrumented loop, with where that is."""
+outside: Callable[[r.Record | None], None] | None = None
+"""Called at an event that may be in a loop that is not instrumented, with the innermost one that is, which may be
+the root; None for another thread."""
+_inside: set[int] = set()
+"""Loops for which that was asked already."""
 _base = 0
 
 
@@ -84,23 +87,35 @@ def _see(kind: int) -> None:
     """Mark the loops in whose current iteration this happens."""
     if get_ident() != r.main_thread:
         if outside is not None:
-            outside("in a thread of its own")
+            outside(None)
         return
     innermost = None
+    again = 0
     for record in r.stack:
         left = r.length_hint(record[r.COUNTER])
         if record[r.EVENT_AT] != left:
             record[r.EVENT_AT] = left
             record[r.EVENTS] = kind
+            again = 0
         else:
+            again = record[r.EVENTS] & kind
             record[r.EVENTS] |= kind
         record[r.FLAGS] |= kind
         if record[r.EVENTS] & r.BACKWARD:
             innermost = record
-    if len(r.stack) == 1 and outside is not None:
-        outside("in a loop that ckptd does not see")
+    if outside is not None:
+        _ask_outside(record, again)
     if innermost is not None:
         _count(kind, innermost)
+
+
+def _ask_outside(record: r.Record, again: int) -> None:
+    """An event outside of all loops, or the second of its kind in one iteration: of a loop of a library's, maybe."""
+    if outside is None or (len(r.stack) > 1 and (not again or record[r.LOOP] in _inside)):
+        return
+    if len(r.stack) > 1:
+        _inside.add(record[r.LOOP])
+    outside(record)
 
 
 def _count(kind: int, record: r.Record) -> None:

@@ -192,7 +192,7 @@ def _call_at(code: CodeType, lasti: int, source: table.Source) -> table.Call | N
 def _library_trouble(frame: FrameType) -> str:
     """A library's frame is run again from its beginning: it must not be in the middle of a loop."""
     code = frame.f_code
-    if code.co_flags & INTERLEAVED or _in_loop(code, frame.f_lasti):
+    if code.co_flags & INTERLEAVED or in_loop(code, frame.f_lasti):
         return f"it is inside a loop of a library ({code.co_filename}:{frame.f_lineno}, {code.co_name})"
     return ""
 
@@ -208,7 +208,8 @@ def _loop_ranges(code: CodeType) -> list[tuple[int, int]]:
     ]
 
 
-def _in_loop(code: CodeType, lasti: int) -> bool:
+def in_loop(code: CodeType, lasti: int) -> bool:
+    """Whether an instruction lies in a loop, as far as jumps can tell."""
     return any(start <= lasti <= end for start, end in _loop_ranges(code))
 
 

@@ -15,7 +15,7 @@ from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
 from ckptd_agent.graph.sets import Unordered
 from ckptd_agent.source import table
-from ckptd_agent.state.iterators import hidden_iterators, settle
+from ckptd_agent.state.iterators import hidden_iterators, leads_to, settle
 
 MOST_DRAWS = 10_000
 """A generator whose first so many yields don't come to the saved place is given up."""
@@ -63,21 +63,14 @@ class Generator(Kind):
 
     def fill(self, node: Node, obj: types.GeneratorType[Any, Any, Any], graft: Graft) -> None:
         _, key, state, lasti, own, hidden = node
+        library = table.source_of(obj.gi_code) is None
+        if library and graft.lenient:
+            return  # only the last graft knows all that tells how far it must be drawn from
         if state == "finished":
             obj.close()
             return
-        drawn = 0
-        while (
-            state == "suspended"
-            and obj.gi_frame is not None
-            and (drawn == 0 or obj.gi_frame.f_lasti != lasti)
-        ):
-            if drawn == 0 and not _not_started(obj) and obj.gi_frame.f_lasti == lasti:
-                break
-            if drawn > MOST_DRAWS or next(obj, graft) is graft:
-                break
-            drawn += 1
-            graft.stirred = True
+        if state == "suspended":
+            _draw(node, obj, graft)
         if (
             obj.gi_frame is None
             or (state == "suspended") == _not_started(obj)
@@ -102,6 +95,38 @@ class Generator(Kind):
         values = graft.values(own)
         graft.fill(ITERATORS)
         frames.write(obj.gi_frame, dict(zip(values[::2], values[1::2], strict=True)))
+
+
+def _draw(node: Node, obj: types.GeneratorType[Any, Any, Any], graft: Graft) -> None:
+    """Draw until the generator stands where it stood, if it comes there."""
+    for _ in range(MOST_DRAWS):
+        if _stands_at(node, obj, graft):
+            return
+        graft.stirred = True
+        if next(obj, graft) is graft:
+            return
+
+
+def _stands_at(node: Node, obj: types.GeneratorType[Any, Any, Any], graft: Graft) -> bool:
+    """The generator stands at the saved instruction; a library's also over the saved contents.
+
+    torch's ``parameters()`` yields in one place for all modules: what its inner iterators have left tells which.
+    """
+    if obj.gi_frame is None or _not_started(obj) or obj.gi_frame.f_lasti != node[3]:
+        return False
+    if table.source_of(obj.gi_code) is not None:
+        return True
+    found = _on_stack(obj)
+    return len(found) == len(node[5]) and all(
+        _may_be_settled(child, each, graft) for child, each in zip(node[5], found, strict=True)
+    )
+
+
+def _may_be_settled(child: Any, obj: Any, graft: Graft) -> bool:
+    node = graft.nodes[child[0]]
+    if node[0] == "generator":
+        return type(obj) is types.GeneratorType and _stands_at(node, obj, graft)
+    return leads_to(node, obj, graft)
 
 
 def _on_stack(obj: types.GeneratorType[Any, Any, Any]) -> list[Any]:

@@ -150,7 +150,9 @@ def _settle(node: Node, obj: Any, graft: Graft) -> None:
         _advance_enumerate(obj, node[3][1])
     args = []
     for each, part in zip(node[3], now_args, strict=False):
-        if hasattr(part, "__next__") and isinstance(each, list):
+        if isinstance(obj, VIEWS):  # a list of what is left, made for us: it begins elsewhere than the saved one
+            args.append(graft.value(each))
+        elif hasattr(part, "__next__") and isinstance(each, list):
             settle(each, part, graft)
             args.append(part)
         else:
@@ -158,8 +160,27 @@ def _settle(node: Node, obj: Any, graft: Graft) -> None:
             graft.match()
             args.append(graft.value(each))
     graft.fill(ITERATORS)
-    if not set_in_place(obj, args, graft.value(node[4]), node[5]):
+    done = set_in_place(obj, args, graft.value(node[4]), node[5])
+    if isinstance(obj, VIEWS) and not graft.lenient:
+        done = done and alike(list(args[0]), list(reduce_iterator(obj)[1][0]))
+    if not done:
         raise graft.refuse(f"an iterator ({node[1]}) can't be brought back to where it was at the checkpoint")
+
+
+def leads_to(node: Node, obj: Any, graft: Graft) -> bool:
+    """Drawing from the iterator comes by the place of the saved one, as far as can be seen without drawing."""
+    if node[0] != "iterator" or type(obj).__name__ != node[1]:
+        return node[0] != "iterator"
+    now = reduce_iterator(obj)[1]
+    if isinstance(obj, VIEWS):
+        left = graft.value(node[3][0])
+        graft.fill(ITERATORS)
+        return len(left) <= len(now[0]) and alike([*left], [*now[0]][len(now[0]) - len(left) :])
+    return all(
+        leads_to(graft.nodes[child[0]], part, graft)
+        for child, part in zip(node[3], now, strict=False)
+        if isinstance(child, list) and hasattr(part, "__next__")
+    )
 
 
 def build(maker: Any, args: list[Any], state: Any) -> Any:
