@@ -123,6 +123,8 @@ class Said(Message):
     """Something that the user should read once."""
 
     text: str
+    note: bool = False
+    """It is true of the job as it is run now: it is kept in the job's record until the program is started again."""
 
 
 # ---- supervisor -> agent ------------------------------------------------------------------------

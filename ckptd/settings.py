@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ckptd.errors import UsageError
@@ -13,6 +15,8 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 _STEPS = re.compile(r"(\d+)\s*(?:steps?)")
 _UNFIT = frozenset({"KILL", "STOP", "CONT", "CHLD", "TSTP", "TTIN", "TTOU", "SEGV", "BUS", "FPE", "ILL"})
 """Signals that can't be a notice: they can't be caught, or mean something to job control or the CPU."""
+_NOT_INSTRUMENTED = frozenset({"torch", "numpy", "ckptd", "ckptd_agent"})
+"""What the engine is built on."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Settings:
     allow_changed: bool = False
     verbosity: int = 0
     """-1 quiet, 0, 1 verbose."""
+    instrument: tuple[str, ...] = ()
+    """Installed packages whose loops are followed as the program's own are."""
 
 
 def parse_duration(text: str) -> float:
@@ -88,6 +94,21 @@ def parse_signals(text: str) -> tuple[int, ...]:
     if not numbers:
         raise UsageError("--notice-signals is empty: write TERM or TERM,USR2")
     return tuple(int(number) for number in numbers)
+
+
+def parse_packages(texts: Iterable[str]) -> tuple[str, ...]:
+    """Names of packages or modules, as --instrument takes them (commas and blanks part them); raises UsageError."""
+    names: dict[str, None] = {}
+    for word in (word for text in texts for word in text.replace(",", " ").split()):
+        top = word.partition(".")[0]
+        if not all(part.isidentifier() for part in word.split(".")):
+            raise UsageError(f"--instrument {word}: not the name of a package, as in --instrument lightning")
+        if top in _NOT_INSTRUMENTED or top in sys.stdlib_module_names:
+            raise UsageError(
+                f"--instrument {word}: {top} can't be instrumented, name the package that holds the training loop"
+            )
+        names[word] = None
+    return tuple(names)
 
 
 def signal_name(number: int) -> str:

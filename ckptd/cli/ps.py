@@ -40,6 +40,9 @@ def ps(store: Path | None, as_json: bool) -> None:
         lines = [cells(row, now) for row in rows]
         for line in layout(lines):
             click.echo(line if not sys.stdout.isatty() else _cut(line))
+        for row in rows:
+            if row.note:
+                click.echo(printable(f"{row.name or row.id}: {row.note}"))
     else:
         click.echo(f"no jobs in {printable(str(opened.path))}")
 

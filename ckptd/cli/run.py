@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ckptd.errors import UsageError
-from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_signals
+from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_packages, parse_signals
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -80,13 +80,20 @@ from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_s
     is_flag=True,
     help="Resume though the sources changed since the checkpoint.",
 )
+@click.option(
+    "--instrument",
+    envvar="CKPTD_INSTRUMENT",
+    multiple=True,
+    metavar="PACKAGE",
+    help="An installed package whose loops train, followed as if it were the program's own. May be repeated.",
+)
 @click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     name: str, store: Path | None, every: str | None, grace: str, max_restarts: int, restart_delay: str,
-    keep_last: int, notice_signals: str, fresh: bool, allow_changed: bool, quiet: bool, verbose: bool,
-    command: tuple[str, ...],
+    keep_last: int, notice_signals: str, fresh: bool, allow_changed: bool,
+    instrument: tuple[str, ...], quiet: bool, verbose: bool, command: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Run CMD; save it when it is told to end, and go on from there.
 
@@ -109,6 +116,7 @@ def run(
         fresh=fresh,
         allow_changed=allow_changed,
         verbosity=-1 if quiet else int(verbose),
+        instrument=parse_packages(instrument),
     )
     # Here, so that a mistake in the flags is told at once.
     from ckptd.daemon.start import run_job

@@ -59,6 +59,8 @@ class Conversation:
             attempt.finished = True
         elif isinstance(message, protocol.Said):
             self._job.voice.say(message.text)
+            if message.note:
+                self._job.ledger.write(note=message.text)
 
     def _hello(self, attempt: Attempt, peer: bytes, message: protocol.Hello) -> None:
         # The same process under a new address has reconnected; another one is a rival while the first lives.

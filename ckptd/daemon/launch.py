@@ -177,6 +177,9 @@ def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -
     env.pop("CKPTD_ALLOW_CHANGED", None)
     if settings.allow_changed:
         env["CKPTD_ALLOW_CHANGED"] = "1"
+    env.pop("CKPTD_INSTRUMENT", None)
+    if settings.instrument:
+        env["CKPTD_INSTRUMENT"] = ",".join(settings.instrument)
     if attempt.hashseed:
         env["PYTHONHASHSEED"] = attempt.hashseed
     return env

@@ -27,6 +27,7 @@ from ckptd.settings import Settings
 from ckptd.store import layout
 from ckptd.store.job import JobRecord
 from ckptd.store.lock import JobLock
+from ckptd.store.reader import list_checkpoints
 from ckptd.store.writer import sweep
 
 CLOSING_SECONDS = 30.0
@@ -50,6 +51,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path) -> int:
         stack.enter_context(JobLock(folder))
         sweep(folder)
         record = _record(folder, identity, list(argv), cwd, settings)
+        settings, record = _with_packages(folder, record, settings)
         key = place_key(identity.id, opened.path)
         place = Place(key)
         stack.callback(place.close)
@@ -105,6 +107,23 @@ def _record(
     if not settings.allow_changed:
         same_command(old, argv, cwd)
     return replace(old, argv=argv, cwd=cwd)
+
+
+def _with_packages(
+    folder: layout.JobFolder, record: JobRecord, settings: Settings
+) -> tuple[Settings, JobRecord]:
+    """A job goes on with the packages instrumented that it was begun with. Raises RefusedError."""
+    begun = tuple(str(name) for name in record.extra.get("instrument") or ())
+    given = settings.instrument
+    if given and set(given) != set(begun) and not settings.allow_changed and list_checkpoints(folder):
+        was = " ".join(f"--instrument {name}" for name in begun) or "no --instrument"
+        raise RefusedError(
+            f"job {record.name!r} has checkpoints that were taken with {was}: leave out --instrument to go on with "
+            "that, start over with --fresh, or resume all the same with --allow-changed"
+        )
+    names = given or begun
+    extra = {**record.extra, "instrument": list(names)} if names else record.extra
+    return replace(settings, instrument=names), replace(record, extra=extra)
 
 
 def _new_record(identity: Identity, argv: list[str], cwd: str, attempt: int) -> JobRecord:

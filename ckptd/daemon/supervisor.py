@@ -98,7 +98,7 @@ class Supervisor:
         self._job.terminal.begin(pid)
         started = processes.process_id(pid).started
         host = os.uname().nodename
-        self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=started, host=host)
+        self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=started, host=host, note="")
         self._job.voice.detail(f"attempt {number} of job {record.id} runs as process {pid}")
 
     def _fail(self, error: Exception | None) -> None:

@@ -38,6 +38,8 @@ class JobRow:
     """How the last attempt ended, or what is wrong with the record."""
     argv: list[str]
     cwd: str
+    note: str = ""
+    """What the user must know of the job as it runs: why it can't be checkpointed, and the way out."""
 
 
 def read_table(store: Store) -> list[JobRow]:
@@ -73,6 +75,7 @@ def _row(folder: JobFolder) -> JobRow:
         why=record.why,
         argv=record.argv,
         cwd=record.cwd,
+        note=str(extra.get("note") or ""),
     )
 
 
