@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import pathlib
+import queue
 import shutil
 import sys
 from collections.abc import Callable
@@ -23,7 +24,18 @@ _real: dict[Any, Any] = {}
 logging handler keeps ``open``): from then on they hand through."""
 _on = False
 _made_folders: list[str] = []
-_CHANGING = ("remove", "unlink", "rmdir", "rename", "replace", "truncate", "link", "symlink", "chmod", "utime")
+_CHANGING = (
+    "remove",
+    "unlink",
+    "rmdir",
+    "rename",
+    "replace",
+    "truncate",
+    "link",
+    "symlink",
+    "chmod",
+    "utime",
+)
 """Functions of os that change what is there, whatever they are asked for."""
 
 
@@ -51,6 +63,10 @@ def begin() -> None:
         _replace(os, name, guard)
     for name in ("rmtree", "move", "copyfile", "copystat", "copymode"):
         _replace(shutil, name, _do_nothing)
+    real_get = queue.Queue.get
+    _replace(
+        queue.Queue, "get", lambda self, *_, **__: real_get(self, False)
+    )  # nobody would ever put anything
     keeper = getattr(pathlib, "_NormalAccessor", None)  # Python 3.10's has its own references
     if keeper is not None:
         for name, guard in {**guards, "open": _open}.items():

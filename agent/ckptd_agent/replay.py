@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from ckptd.errors import CkptdError, RefusedError
 from ckptd_agent import guards
 from ckptd_agent.graph import document, frames
+from ckptd_agent.graph.graft import is_gone
 from ckptd_agent.loops import events, hooks, ledger, position
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.ledger import callers
@@ -62,6 +63,7 @@ class Engine(Restorer, hooks.Replay):
         self.skipped = -1
         self.entering: int | None = None
         self.untested: int | None = None
+        self.entered: FrameType | None = None
         self.excepthook: Any = None
 
     def in_child(self) -> None:
@@ -282,6 +284,31 @@ class Engine(Restorer, hooks.Replay):
             return None
         return outcome(table.BRANCHES[number], *self.places[len(found.places) - 1]["spot"])
 
+    def past(self, number: int) -> bool:
+        """Whether a statement of the path's innermost loop was done already, and what it made is restored."""
+        return bool(self._guarded(self._past, table.TAKINGS[number], sys._getframe(2)))
+
+    def _past(self, taking: table.Taking, frame: FrameType) -> bool:
+        depth = self.depth()
+        if not depth:
+            return False
+        found = position.find(frame, strict=False)
+        if not self.is_prefix(found, whole=False):
+            return False
+        index = len(found.places) - 1
+        loops = [len(place["loops"]) for place in self.places]
+        if not sum(loops[:index]) <= depth <= sum(loops[: index + 1]):
+            return False
+        if depth == sum(loops[:index]) and self.entered is not frame:
+            self.entered = frame  # its own loops come behind: its variables are not restored yet
+            self.stage(frame)
+        line, column = self.places[index]["spot"]
+        end = taking.span[2:] if column is not None else taking.span[2:3]
+        if end > ((line, column) if column is not None else (line - 1,)):
+            return False
+        own = frames.read(frame)
+        return not any(name not in own or is_gone(own[name]) for name in taking.names)
+
     def statement(self, module: str, number: int) -> None:
         """Before a statement on the path whose operands wait below a call: they read restored variables."""
         self._guarded(self._statement, module, number, sys._getframe(2))
@@ -336,7 +363,7 @@ class Engine(Restorer, hooks.Replay):
                 Said(f"{path} has lost what it had at step {facts['step']}: what is appended follows on less")
             )
         # Nothing of the program's may be kept alive: a file that is never closed is flushed when it is let go.
-        self.graft = self.opened = None
+        self.graft = self.opened = self.entered = None
         self.saved = {}
         if safepoint.witness is not None:
             safepoint.witness("resumed")

@@ -119,7 +119,9 @@ class Examiner:
     def examine(self, job: dict[str, Any]) -> Verdict:
         """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again); perhaps fields of Run."""
         verdict = Verdict()
-        self.more = {name: job[name] for name in ("seconds", "sleepless", "folder", "instrument") if name in job}
+        self.more = {
+            name: job[name] for name in ("seconds", "sleepless", "folder", "instrument") if name in job
+        }
         text = job["text"]
         draw = random.Random(job["seed"])
         plain = self.run("plain", text)

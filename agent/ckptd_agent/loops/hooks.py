@@ -36,6 +36,9 @@ class Replay:
     def branch(self, number: int) -> bool | None:
         raise NotImplementedError
 
+    def past(self, number: int) -> bool:
+        raise NotImplementedError
+
     def open_for(self, loop: int, iterable: Any) -> Any: ...
     def open_while(self, loop: int) -> Any: ...
     def statement(self, module: str, number: int) -> None: ...
@@ -75,6 +78,7 @@ def install() -> None:
         "_ck_inside": inside,
         "_ck_open": is_open,
         "_ck_way": way,
+        "_ck_past": past,
         "_ck_ended": was_returned,
         "_ck_value": returned_value,
         "_ck_else": mark_exhausted,
@@ -191,6 +195,11 @@ def is_open(number: int) -> bool:
 def way() -> bool:
     """``_ck_way``: that outcome."""
     return bool(_way)
+
+
+def past(number: int) -> bool:
+    """``_ck_past``: in a replay, whether a statement that takes something away was done before the checkpoint."""
+    return replay is not None and get_ident() == r.main_thread and replay.past(number)
 
 
 def statement(module: str, number: int) -> None:

@@ -42,9 +42,11 @@ def rewrite(tree: ast.Module, source: table.Source, known: Summary) -> ast.Modul
 class _Scope:
     """A function or the module while it is rewritten."""
 
-    def __init__(self, name: str, *, instrumented: bool, function: bool) -> None:
+    def __init__(self, name: str, *, left: str = "", function: bool) -> None:
         self.name = name
-        self.instrumented = instrumented
+        self.left = left
+        """Why its loops are left as they are, or ''."""
+        self.instrumented = not left
         self.function = function
         self.loops: list[int] = []
         """Ids of the instrumented loops around the current statement, outermost first; 0 for a plain one."""
@@ -54,7 +56,7 @@ class _Rewriter(ast.NodeTransformer):
     def __init__(self, source: table.Source, loopy: set[str]) -> None:
         self.source = source
         self.loopy = loopy
-        self.scopes = [_Scope("<module>", instrumented=True, function=False)]
+        self.scopes = [_Scope("<module>", function=False)]
         self.classes: list[set[str]] = []
         self.count = 0
         self.hooks: dict[int, int] = {}
@@ -68,7 +70,10 @@ class _Rewriter(ast.NodeTransformer):
         return self.hooks.setdefault(id(statement), len(self.hooks) + 1)
 
     def visit(self, node: ast.AST) -> Any:
+        taking = isinstance(node, ast.stmt) and self._may_be_passed() and scan.takes_away(node)
         result = super().visit(node)
+        if taking:
+            result = self._passable(result)
         number = self.hooks.get(id(node), 0)
         if not number or not isinstance(node, ast.stmt):
             return result
@@ -76,11 +81,27 @@ class _Rewriter(ast.NodeTransformer):
         after = result if isinstance(result, list) else [result]
         return [_placed(hook, node), *after]
 
+    # ---- statements that can't be done twice ------------------------------------------------------
+
+    def _may_be_passed(self) -> bool:
+        """The place may lie in a loop, or in what a loop calls."""
+        scope = self.scopes[-1]
+        return any(scope.loops) or (scope.function and scope.instrumented)
+
+    def _passable(self, node: Any) -> ast.stmt:
+        """``S`` becomes ``if not _ck_on or not _ck_past(5): S``."""
+        span = branches.span_of([node])
+        table.TAKINGS.append(table.Taking(span, scan.names_bound(node)))
+        choice = _statement(f"if not _ck_on or not _ck_past({len(table.TAKINGS) - 1}): pass", node)
+        assert isinstance(choice, ast.If)
+        choice.body = [node]
+        return choice
+
     # ---- scopes -----------------------------------------------------------------------------------
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         self.classes.append(scan.reached_from_forward(node))
-        self.scopes.append(_Scope(node.name, instrumented=False, function=False))
+        self.scopes.append(_Scope(node.name, left="in the body of a class", function=False))
         self.generic_visit(node)
         self.scopes.pop()
         self.classes.pop()
@@ -97,13 +118,14 @@ class _Rewriter(ast.NodeTransformer):
 
     def _function(self, node: Function) -> ast.AST:
         traced = bool(self.classes) and getattr(node, "name", "") in self.classes[-1]
-        instrumented = not traced and scan.may_instrument(node)
-        if not instrumented and not isinstance(node, ast.Lambda):
+        left = "in what forward calls" if traced else ""
+        left = scan.why_left(node) or left
+        if left and not isinstance(node, ast.Lambda):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             self.source.bare.add((first, node.name))
         outer, self.classes = self.classes, []
         name = getattr(node, "name", "<lambda>")
-        self.scopes.append(_Scope(name, instrumented=instrumented, function=True))
+        self.scopes.append(_Scope(name, left=left, function=True))
         self.generic_visit(node)
         self.scopes.pop()
         self.classes = outer
@@ -206,8 +228,14 @@ class _Rewriter(ast.NodeTransformer):
     def _open(self, node: ast.For | ast.While) -> int:
         """The loop's id, or 0 where it is left as it is."""
         scope = self.scopes[-1]
-        if not scope.instrumented or not scan.may_hold_events(node, self.loopy) or len(scope.loops) >= 8:
-            return 0  # CPython allows 20 nested blocks; ours take two each
+        left = scope.left
+        if not left and not scan.may_hold_events(node, self.loopy):
+            left = "calls nothing but builtins"
+        if not left and len(scope.loops) >= 8:  # CPython allows 20 nested blocks; ours take two each
+            left = "nested too deep"
+        if left:
+            self.source.left[node.lineno] = left
+            return 0
         self.count += 1
         where = f"{self.source.path}:{node.lineno}"
         return table.add_loop(

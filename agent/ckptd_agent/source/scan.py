@@ -24,6 +24,30 @@ PLAIN_METHODS = frozenset(
 REPEATERS = {"reduce", "sub", "subn", "nlargest", "nsmallest", "apply_", "map_"}
 """Functions of C modules that call a function for each of their items."""
 
+TAKING = {
+    "pop", "popleft", "popitem", "get", "get_nowait", "remove", "heappop", "heapreplace", "heappushpop", "next",
+    "send", "clear", "task_done", "__next__",
+}  # fmt: skip
+"""Calls that take something away, so that they can't be made twice."""
+
+
+def takes_away(statement: ast.stmt) -> bool:
+    """Done a second time, the statement could fail or wait for ever: what it takes is gone."""
+    if not isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr | ast.Delete):
+        return False
+    return isinstance(statement, ast.Delete) or any(
+        isinstance(node, ast.Call) and callee(node) in TAKING for node in own_nodes(statement)
+    )
+
+
+def names_bound(statement: ast.stmt) -> frozenset[str]:
+    """The variables that a statement binds or deletes."""
+    return frozenset(
+        node.id
+        for node in own_nodes(statement)
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    )
+
 
 def callee(call: ast.Call) -> str:
     """Last component of the name that is called, or ''."""
@@ -79,15 +103,22 @@ def own_nodes(root: ast.AST) -> list[ast.AST]:
     return found
 
 
-def may_instrument(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> bool:
-    """Plain functions only: generators and coroutines interleave, traced ones are torch.compile's."""
+def why_left(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> str:
+    """Why a function's loops are left as they are, '' if they aren't.
+
+    Plain functions only are instrumented: generators and coroutines interleave, traced ones are torch.compile's.
+    """
     if isinstance(node, ast.Lambda):
-        return True
-    if isinstance(node, ast.AsyncFunctionDef) or node.name in TRACED:
-        return False
+        return ""
+    if isinstance(node, ast.AsyncFunctionDef):
+        return "in a coroutine"
+    if node.name in TRACED:
+        return f"in a method called {node.name}"
     if any(_names_compiler(decorator) for decorator in node.decorator_list):
-        return False
-    return not any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own_nodes(node))
+        return "in a function that is compiled"
+    if any(isinstance(each, ast.Yield | ast.YieldFrom) for each in own_nodes(node)):
+        return "in a generator"
+    return ""
 
 
 def _names_compiler(decorator: ast.expr) -> bool:

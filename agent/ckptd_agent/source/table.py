@@ -73,6 +73,15 @@ class Branch:
     """Whether these always end by leaving the loop or the function."""
 
 
+@dataclass(frozen=True)
+class Taking:
+    """One statement in a loop that takes something away: a replay whose place lies behind it passes it over."""
+
+    span: Span
+    names: frozenset[str]
+    """Variables that it binds."""
+
+
 @dataclass
 class Source:
     """One module of the user's."""
@@ -88,6 +97,8 @@ class Source:
     """First and last lines of finally clauses: what is pending while one runs lies on the value stack."""
     bare: set[tuple[int, str]] = field(default_factory=set)
     """(first line, name) of functions that are not instrumented."""
+    left: dict[int, str] = field(default_factory=dict)
+    """By line: why a loop there is left as it is. (``ckptd check`` shows it.)"""
 
 
 SOURCES: dict[str, Source] = {}
@@ -97,6 +108,8 @@ LOOPS: list[Loop] = [Loop(0, ("", 0), "the program", False, "", (0, 0, 0, 0))]
 KEYS: dict[tuple[str, int], int] = {("", 0): 0}
 """Key to id."""
 BRANCHES: list[Branch] = []
+"""By number."""
+TAKINGS: list[Taking] = []
 """By number."""
 CODES: dict[int, tuple[CodeType, Source]] = {}
 """id() of every code object of the user's; the object is held so that the id stays its own."""
