@@ -70,6 +70,18 @@ class RefusedError(CkptdError):
     status = 14
 
 
+class DiffersError(CkptdError):
+    """A run that was stopped is not what a run is that was not (``ckptd prove``)."""
+
+    status = 15
+
+
+class NotDeterministicError(CkptdError):
+    """The program differs from itself, without ckptd having done anything (``ckptd prove``)."""
+
+    status = 16
+
+
 class DumpFailedError(CkptdError):
     """A dump could not be made durable; training goes on and older checkpoints are as they were."""
 
