@@ -285,10 +285,10 @@ class Engine(Restorer, hooks.Replay):
         return outcome(table.BRANCHES[number], *self.places[len(found.places) - 1]["spot"])
 
     def past(self, number: int) -> bool:
-        """Whether a statement of the path's innermost loop was done already, and what it made is restored."""
-        return bool(self._guarded(self._past, table.TAKINGS[number], sys._getframe(2)))
+        """Whether a statement on the path was done before the checkpoint, and what it made is restored."""
+        return bool(self._guarded(self._past, table.PASSABLES[number], sys._getframe(2)))
 
-    def _past(self, taking: table.Taking, frame: FrameType) -> bool:
+    def _past(self, passable: table.Passable, frame: FrameType) -> bool:
         depth = self.depth()
         if not depth:
             return False
@@ -303,11 +303,12 @@ class Engine(Restorer, hooks.Replay):
             self.entered = frame  # its own loops come behind: its variables are not restored yet
             self.stage(frame)
         line, column = self.places[index]["spot"]
-        end = taking.span[2:] if column is not None else taking.span[2:3]
+        end = passable.span[2:] if column is not None else passable.span[2:3]
         if end > ((line, column) if column is not None else (line - 1,)):
             return False
         own = frames.read(frame)
-        return not any(name not in own or is_gone(own[name]) for name in taking.names)
+        usable = ledger.is_data if passable.only_data else _is_there
+        return all(name in own and usable(own[name]) for name in passable.names)
 
     def statement(self, module: str, number: int) -> None:
         """Before a statement on the path whose operands wait below a call: they read restored variables."""
@@ -385,6 +386,10 @@ class Engine(Restorer, hooks.Replay):
             place = place.tb_next
         where = f" at {place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else ""
         self.refuse(f"the program failed on its way to the checkpoint: {kind.__name__}: {error}{where}")
+
+
+def _is_there(value: Any) -> bool:
+    return not is_gone(value)
 
 
 def _placeholder(shape: Any) -> Any:

@@ -198,7 +198,7 @@ def way() -> bool:
 
 
 def past(number: int) -> bool:
-    """``_ck_past``: in a replay, whether a statement that takes something away was done before the checkpoint."""
+    """``_ck_past``: in a replay, whether a statement was done before the checkpoint and is left out."""
     return replay is not None and get_ident() == r.main_thread and replay.past(number)
 
 

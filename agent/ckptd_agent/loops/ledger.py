@@ -92,6 +92,15 @@ def is_small(value: Any, depth: int = 3) -> bool:
     return _is_array(value) and _elements(value) <= SMALL
 
 
+def is_data(value: Any, depth: int = 3) -> bool:
+    """An atom, a tensor or an array, or a container of such that is quickly looked through."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes) or _is_array(value):
+        return True
+    if type(value) not in (list, tuple, set, dict) or not depth or len(value) > 64:
+        return False
+    return all(is_data(each, depth - 1) for each in (value.values() if type(value) is dict else value))
+
+
 def _are_small(values: Collection[Any], depth: int) -> bool:
     return len(values) <= 64 and all(is_small(item, depth - 1) for item in values)
 

@@ -179,6 +179,11 @@ def is_user_file(path: str | None) -> bool:
 @functools.cache
 def _is_foreign(folder: str) -> bool:
     """A package's folder that none of the user's own sources lies in."""
+    above = os.path.dirname(folder)
+    if above in ("", folder):
+        return False
+    if _is_foreign(above) and not os.path.islink(folder):
+        return True
     return os.path.isabs(folder) and not is_user_file(os.path.join(folder, "__init__.py"))
 
 

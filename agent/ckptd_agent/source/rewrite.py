@@ -23,7 +23,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from ckptd_agent.source import branches, scan, table
+from ckptd_agent.source import branches, passing, scan, table
 from ckptd_agent.source.operands import list_calls
 from ckptd_agent.source.summary import Summary
 
@@ -70,10 +70,10 @@ class _Rewriter(ast.NodeTransformer):
         return self.hooks.setdefault(id(statement), len(self.hooks) + 1)
 
     def visit(self, node: ast.AST) -> Any:
-        taking = isinstance(node, ast.stmt) and self._may_be_passed() and scan.takes_away(node)
+        passable = self._passable(node)
         result = super().visit(node)
-        if taking:
-            result = self._passable(result)
+        if passable is not None:
+            result = _passed(passable, result)
         number = self.hooks.get(id(node), 0)
         if not number or not isinstance(node, ast.stmt):
             return result
@@ -81,21 +81,12 @@ class _Rewriter(ast.NodeTransformer):
         after = result if isinstance(result, list) else [result]
         return [_placed(hook, node), *after]
 
-    # ---- statements that can't be done twice ------------------------------------------------------
-
-    def _may_be_passed(self) -> bool:
-        """The place may lie in a loop, or in what a loop calls."""
+    def _passable(self, node: ast.AST) -> table.Passable | None:
+        """The place of a checkpoint may lie behind the statement in a loop, or in what a loop calls."""
         scope = self.scopes[-1]
-        return any(scope.loops) or (scope.function and scope.instrumented)
-
-    def _passable(self, node: Any) -> ast.stmt:
-        """``S`` becomes ``if not _ck_on or not _ck_past(5): S``."""
-        span = branches.span_of([node])
-        table.TAKINGS.append(table.Taking(span, scan.names_bound(node)))
-        choice = _statement(f"if not _ck_on or not _ck_past({len(table.TAKINGS) - 1}): pass", node)
-        assert isinstance(choice, ast.If)
-        choice.body = [node]
-        return choice
+        if isinstance(node, ast.stmt) and (any(scope.loops) or (scope.function and scope.instrumented)):
+            return passing.describe(node, self.loopy)
+        return None
 
     # ---- scopes -----------------------------------------------------------------------------------
 
@@ -297,6 +288,15 @@ class _Rewriter(ast.NodeTransformer):
             after.body = orelse
             result.append(after)
         return result
+
+
+def _passed(passable: table.Passable, node: ast.stmt) -> ast.stmt:
+    """``S`` becomes ``if not _ck_on or not _ck_past(5): S``."""
+    table.PASSABLES.append(passable)
+    choice = _statement(f"if not _ck_on or not _ck_past({len(table.PASSABLES) - 1}): pass", node)
+    assert isinstance(choice, ast.If)
+    choice.body = [node]
+    return choice
 
 
 def _shape(target: ast.expr) -> table.Shape:

@@ -31,12 +31,18 @@ TAKING = {
 """Calls that take something away, so that they can't be made twice."""
 
 
-def takes_away(statement: ast.stmt) -> bool:
-    """Done a second time, the statement could fail or wait for ever: what it takes is gone."""
-    if not isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr | ast.Delete):
-        return False
-    return isinstance(statement, ast.Delete) or any(
-        isinstance(node, ast.Call) and callee(node) in TAKING for node in own_nodes(statement)
+def calls_of(statement: ast.stmt) -> set[str]:
+    """What a simple statement calls, by last names; empty if it binds anything but variables."""
+    if not isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr):
+        return set()
+    return {callee(node) for node in own_nodes(statement) if isinstance(node, ast.Call)}
+
+
+def binds_names_only(statement: ast.stmt) -> bool:
+    """What it binds is seen in the function's variables."""
+    return not any(
+        isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load)
+        for node in own_nodes(statement)
     )
 
 

@@ -74,12 +74,14 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Taking:
-    """One statement in a loop that takes something away: a replay whose place lies behind it passes it over."""
+class Passable:
+    """One statement that a replay whose place lies behind it may pass over; see ckptd_agent.source.passing."""
 
     span: Span
     names: frozenset[str]
     """Variables that it binds."""
+    only_data: bool
+    """Only if they hold plain data: what else it may have made would not be made again."""
 
 
 @dataclass
@@ -109,7 +111,7 @@ KEYS: dict[tuple[str, int], int] = {("", 0): 0}
 """Key to id."""
 BRANCHES: list[Branch] = []
 """By number."""
-TAKINGS: list[Taking] = []
+PASSABLES: list[Passable] = []
 """By number."""
 CODES: dict[int, tuple[CodeType, Source]] = {}
 """id() of every code object of the user's; the object is held so that the id stays its own."""
