@@ -11,6 +11,7 @@ import torch
 
 from ckptd.memory.segment import ITEM_BYTES, SegmentWriter, Tensor, arrange
 from ckptd_agent.graph.capture import Capture
+from ckptd_agent.state.pool import Pool
 
 
 def drain(capture: Capture, graph: bytes, facts: dict[str, Any]) -> Path:
@@ -50,6 +51,11 @@ def _copy(capture: Capture, tensors: list[Tensor], view: memoryview) -> None:
             place.copy_(
                 torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj), non_blocking=obj.is_cuda
             )
+        elif isinstance(obj, Pool):
+            start = tensor.offset
+            for chunk in obj.chunks():
+                view[start : start + len(chunk)] = chunk
+                start += len(chunk)
         else:
             flat = obj.reshape(-1, order="F" if _is_fortran(obj) else "C")
             view[tensor.offset : tensor.offset + tensor.nbytes] = flat.tobytes()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from itertools import chain, repeat
+from collections.abc import Iterable, Sequence
+from itertools import chain, compress, repeat
 from typing import Any, TypeVar
 
 from ckptd_agent.graph.kind import _BY_TYPE, Child, Kind, kind_of
-from ckptd_agent.graph.rows import FEW, LONGEST, Refs, Rows, columns_of
+from ckptd_agent.graph.rows import FEW, Refs, Rows, columns_of
 
 T = TypeVar("T")
 _ATOMS = frozenset([type(None), bool, float, str, bytes])
@@ -22,7 +23,7 @@ Children = Any
 def _fit(atoms: Iterable[Any]) -> bool:
     """All ints among them have 64 bits."""
     ints = [each for each in atoms if type(each) is int]
-    return _LOW <= min(ints, default=0) and max(ints, default=0) < _HIGH
+    return min(ints, default=0) >= _LOW and max(ints, default=0) < _HIGH
 
 
 def _nothing() -> tuple[array[int], list[Any]]:
@@ -34,7 +35,7 @@ class Capture:
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
-        """Each is a node; or Rows, in the place of its first one; None in those of the others."""
+        """By number. None stands for the nodes that are in Rows, which have numbers of their own."""
         self.numbers: dict[int, int] = {}
         """id() of an object to the number of its node."""
         self.kept: list[Any] = []
@@ -71,7 +72,7 @@ class Capture:
 
     def children(self, objects: Iterable[Any]) -> Children:
         """The children that stand for several objects."""
-        known = objects if type(objects) in (list, tuple) else list(objects)
+        known: Any = objects if type(objects) in (list, tuple) else list(objects)
         if len(known) <= FEW:
             return [self.child(each) for each in known]
         types = set(map(type, known))
@@ -90,21 +91,25 @@ class Capture:
             return list(known)
         return [self.child(each) for each in known]
 
-    def _refs(self, cls: type, objects: Collection[Any]) -> Refs:
+    def _refs(self, cls: type, objects: Sequence[Any]) -> Refs:
         """The children for objects of one type, none of them an atom."""
-        numbers = self.numbers
         ids = list(map(id, objects))
-        new = dict(zip(ids, objects, strict=True))
-        if not numbers.keys().isdisjoint(new):
-            new = {each: obj for each, obj in new.items() if each not in numbers}
-        given = range(len(self.nodes), len(self.nodes) + len(new))
-        numbers.update(zip(new, given, strict=True))
-        self.nodes.extend(repeat(None, len(new)))
-        self.kept.extend(new.values())
+        before, start = len(self.numbers), len(self.nodes)
+        found = array("q", map(self.numbers.setdefault, ids, range(start, start + len(ids))))
+        new = len(self.numbers) - before
+        if new == 0:
+            return Refs(found)
+        numbers = found
+        if new < len(ids):  # the numbers of the others stay without a node
+            first_met = list(map(operator.eq, found, range(start, start + len(ids))))
+            numbers = array("q", compress(found, first_met))
+            objects = list(compress(objects, first_met))
+        self.nodes.extend(repeat(None, numbers[-1] + 1 - start))
+        self.kept.append(objects)
         waiting = self._waiting[cls]
-        waiting[0].extend(given)
-        waiting[1].extend(new.values())
-        return Refs(array("q", map(numbers.__getitem__, ids)))
+        waiting[0].extend(numbers)
+        waiting[1].extend(objects)
+        return Refs(found)
 
     def items(self, pairs: Iterable[tuple[Any, Any]]) -> Children:
         """Keys and values in turn."""
@@ -128,19 +133,21 @@ class Capture:
         """Capture them by columns, if their kind can."""
         kind = self._kind(objects[0])
         spread = kind.spread(objects, self)
-        if spread is None or sum(map(len, spread.rows)) > LONGEST * len(objects):
+        split = spread and columns_of(spread.rows)
+        if not spread or not split:
             return False
-        counts, columns = columns_of(spread.rows)
-        self.nodes[numbers[0]] = Rows(
-            kind.name,
-            Refs(numbers),
-            spread.head,
-            spread.tail,
-            spread.names,
-            counts,
-            [self.children(column) for column in columns],
-        )
+        counts, columns = split
+        children = [self.children(column) for column in columns]
+        parts = (spread.head, spread.tail, spread.names, counts, children)
+        self.nodes.append(Rows(kind.name, Refs(numbers), *parts))
         return True
+
+    def alone(self, number: int) -> Any:
+        """The node of that number, which from now on stands by itself and may be changed."""
+        if self.nodes[number] is None:
+            rows = next(each for each in self.nodes if type(each) is Rows and each.has(number))
+            self.nodes[number] = rows.node(number)
+        return self.nodes[number]
 
     def _kind(self, obj: Any) -> Kind:
         """The kind of an object; asked for once a type, unless the object gives itself out for another."""

@@ -10,7 +10,12 @@ from typing import Any
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft, kept
 from ckptd_agent.graph.instances import (
-    attributes, match_attributes, names_of, python_class, set_attributes, slot_names,
+    attributes,
+    match_attributes,
+    names_of,
+    python_class,
+    set_attributes,
+    slot_names,
 )  # fmt: skip
 from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
 from ckptd_agent.graph.rows import Spread
@@ -41,7 +46,9 @@ class List(Kind):
                 values[place] = old
         obj[:] = values
 
-    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+    def fill_rows(
+        self, node: Node, objects: list[Any], names: list[str], rows: list[Any], graft: Graft
+    ) -> None:
         for obj, values in zip(objects, rows, strict=True):
             obj.extend(values)
 
@@ -123,9 +130,11 @@ class Dict(Kind):
         dict.clear(obj)
         dict.update(obj, new)
 
-    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+    def fill_rows(
+        self, node: Node, objects: list[Any], names: list[str], rows: list[Any], graft: Graft
+    ) -> None:
         for obj, values in zip(objects, rows, strict=True):
-            obj.update(zip(names or (), values, strict=True))
+            obj.update(zip(names, values, strict=True))
 
 
 def is_namespace(obj: dict[Any, Any]) -> bool:
@@ -333,7 +342,9 @@ class DerivedFixed(Kind):
         cls = type(objects[0])
         if not issubclass(cls, tuple) or cls.__dictoffset__ or slot_names(cls):
             return None
-        return Spread([*map(tuple.__getitem__, objects, repeat(slice(None)))], [capture.child(cls), "tuple"], [[], []])
+        return Spread(
+            [*map(tuple.__getitem__, objects, repeat(slice(None)))], [capture.child(cls), "tuple"], [[], []]
+        )
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return kind_of(fresh) is self and graft.is_class(node[1], type(fresh))

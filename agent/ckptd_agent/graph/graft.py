@@ -166,15 +166,17 @@ class Graft:
         finally:
             self._making.pop()
         new = dict(zip(numbers, objects, strict=True))
-        for number in new.keys() & made.keys():  # some row refers to another one, which was made by itself for it
+        for number in (
+            new.keys() & made.keys()
+        ):  # some row refers to another one, which was made by itself for it
             del new[number]
         made.update(new)
         return True
 
     def _filled_rows(self, rows: Rows, numbers: list[int], objects: list[Any]) -> None:
         kind = KINDS[rows.kind]
-        names = None if rows.names is None else self.values(rows.names)
-        kind.fill_rows(rows.node(numbers[0]), objects, names, rows.values(numbers, self.values))
+        values = rows.values(numbers, self.values)
+        kind.fill_rows(rows.node(numbers[0]), objects, self.values(rows.names or []), values, self)
 
     def _filled(self, kind: Kind, number: int) -> None:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import types
-from itertools import chain
+from itertools import chain, cycle
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
@@ -53,10 +54,14 @@ def instance_dict(obj: Any) -> dict[str, Any]:
 
 
 def names_of(dicts: list[dict[Any, Any]]) -> list[str] | None:
-    """The keys that all of the dicts have, in the same order, if they're all strings."""
-    if len(dicts[0]) > WIDEST or set(map(type, chain.from_iterable(dicts))) - {str}:
-        return None
+    """The keys that all of the dicts have, in the same order, if they're strings."""
     names = list(dicts[0])
+    if not 0 < len(names) <= WIDEST or set(map(len, dicts)) != {len(names)} or set(map(type, names)) != {str}:
+        return None
+    if all(map(operator.is_, chain.from_iterable(dicts), cycle(names))):
+        return names
+    if set(map(type, chain.from_iterable(dicts))) != {str}:  # comparing might run code of the program's
+        return None
     return names if all(map(names.__eq__, map(list, dicts))) else None
 
 
@@ -129,6 +134,8 @@ class Instance(Kind):
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         set_attributes(node[2], node[3], obj, graft)
 
-    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+    def fill_rows(
+        self, node: Node, objects: list[Any], names: list[str], rows: list[Any], graft: Graft
+    ) -> None:
         for obj, values in zip(objects, rows, strict=True):
-            instance_dict(obj).update(zip(names or (), values, strict=True))
+            instance_dict(obj).update(zip(names, values, strict=True))

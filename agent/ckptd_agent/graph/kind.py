@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from ckptd_agent.graph.rows import Spread
     from ckptd_agent.graph.capture import Capture
     from ckptd_agent.graph.graft import Graft
+    from ckptd_agent.graph.rows import Spread
 
 Child = Any
 Node = list[Any]
@@ -69,7 +69,9 @@ class Kind:
         """Make many objects of an immutable kind that can be spread; ``node`` is that of one of them."""
         raise NotImplementedError
 
-    def fill_rows(self, node: Node, objects: list[Any], names: list[str] | None, rows: list[Any]) -> None:
+    def fill_rows(
+        self, node: Node, objects: list[Any], names: list[str], rows: list[Any], graft: Graft
+    ) -> None:
         """Fill many objects of a mutable kind that can be spread: they are new and empty."""
         raise NotImplementedError
 

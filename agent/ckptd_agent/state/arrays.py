@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,47 @@ import numpy as np
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import GENERATORS, KEYED, Kind, Node, register
+from ckptd_agent.graph.rows import Spread
 from ckptd_agent.state import sharing
+from ckptd_agent.state.pool import Pool
+
+SMALL = 1 << 16
+"""Bytes of an array up to which those of one type and shape share a storage."""
 
 
 class Array(Kind):
-    """An array that owns its memory, by value."""
+    """An array that owns its memory, by value. Where there are many small ones alike they share a storage, and
+    the first part of the node is a list of the byte where each begins there, the last one its name."""
 
     name = "array"
     exact = (np.ndarray,)
 
     def takes(self, obj: Any) -> bool:
         return type(obj) is np.matrix
+
+    def spread(self, objects: list[Any], capture: Capture) -> Spread | None:
+        first = objects[0]
+        alike = (first.dtype, first.shape, first.flags.writeable)
+        if first.dtype.hasobject or not 0 < first.nbytes <= SMALL:
+            return None
+        for each in objects:
+            flags = each.flags
+            if (
+                each.base is not None
+                or (each.dtype, each.shape, flags.writeable) != alike
+                or not flags.carray
+            ):
+                return None
+        name = f"a{capture.numbers[id(first)]}"
+        capture.storages[name] = Pool(objects)
+        starts = range(0, len(objects) * first.nbytes, first.nbytes)
+        return Spread([*zip(starts, strict=True)], tail=[*self._describe(first, capture), name])
+
+    def _describe(self, obj: np.ndarray[Any, Any], capture: Capture) -> list[Any]:
+        axes = _memory_order(obj)
+        how = [axes, obj.flags.writeable]
+        shared = None  # set by sharing.link
+        return [capture.child(type(obj)), _describe(obj.dtype), list(obj.shape), how, axes, shared]
 
     def capture(self, obj: np.ndarray[Any, Any], capture: Capture) -> Node:
         if _is_mapped(obj):
@@ -34,9 +65,7 @@ class Array(Kind):
             return ["objects", capture.child(type(obj)), str(obj.dtype), list(obj.shape), items, axes]
         name = f"a{capture.numbers[id(obj)]}"
         capture.storages[name] = inner
-        how = [axes, obj.flags.writeable]
-        shared = None  # set by sharing.link
-        return [name, capture.child(type(obj)), _describe(obj.dtype), list(obj.shape), how, axes, shared]
+        return [name, *self._describe(obj, capture)]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if not isinstance(fresh, np.ndarray) or not graft.is_class(node[2], type(fresh)):
@@ -90,10 +119,27 @@ class Array(Kind):
         if node[1] == "objects":
             inner.flat[:] = graft.values(node[5])
             return
-        saved = np.frombuffer(graft.storages(node[1]), dtype=_undescribe(node[3]))
-        np.copyto(inner, saved.reshape(inner.shape))
+        np.copyto(inner, _saved(node, graft).reshape(inner.shape))
         if not node[5][1]:
             obj.flags.writeable = False
+
+    def fill_rows(
+        self, node: Node, objects: list[Any], names: list[str], rows: list[Any], graft: Graft
+    ) -> None:
+        saved = np.frombuffer(graft.storages(node[8]), dtype=_undescribe(node[3])).reshape(-1, *node[4])
+        nbytes = objects[0].nbytes
+        for obj, (start,) in zip(objects, rows, strict=True):
+            np.copyto(obj, saved[start // nbytes])
+            if not node[5][1]:
+                obj.flags.writeable = False
+
+
+def _saved(node: Node, graft: Graft) -> np.ndarray[Any, Any]:
+    """The saved elements, in the order in which they lie in memory."""
+    dtype = _undescribe(node[3])
+    if isinstance(node[1], str):
+        return np.frombuffer(graft.storages(node[1]), dtype)
+    return np.frombuffer(graft.storages(node[8]), dtype, math.prod(node[4]), node[1][0])
 
 
 def owner_of(obj: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

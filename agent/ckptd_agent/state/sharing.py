@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ckptd_agent.graph.capture import Capture
+from ckptd_agent.state.pool import Pool
 
 Range = tuple[int, int, int]
 """First address, address behind the last, number of the node."""
@@ -21,16 +22,27 @@ def link(capture: Capture) -> None:
     """Write into the nodes of arrays and storages what other one they lie in. To be called once all are known."""
     arrays: list[Range] = []
     storages: list[Range] = []
+    pools: list[Pool] = []
+    foreign = False
     for name, obj in capture.storages.items():
         number = int(name[1:])
-        if not isinstance(obj, torch.UntypedStorage):
-            start = int(obj.__array_interface__["data"][0])
-            arrays.append((start, start + obj.nbytes, number))
+        if isinstance(obj, Pool):
+            pools.append(obj)
+        elif not isinstance(obj, torch.UntypedStorage):
+            arrays.append(_range(obj, number))
         elif obj.device.type == "cpu":
             storages.append((obj.data_ptr(), obj.data_ptr() + obj.nbytes(), number))
+            foreign = foreign or not obj.resizable()
+    if foreign:  # arrays in a pool own their memory: a storage that lies in it can't be resized
+        arrays.extend(_range(each, capture.numbers[id(each)]) for pool in pools for each in pool.arrays)
     if arrays and storages:
         done = _link_in(storages, sorted(arrays), capture, place=5)
         _link_in([each for each in arrays if each[2] not in done], sorted(storages), capture, place=7)
+
+
+def _range(obj: Any, number: int) -> Range:
+    start = int(obj.__array_interface__["data"][0])
+    return start, start + obj.nbytes, number
 
 
 def _link_in(inner: list[Range], outer: list[Range], capture: Capture, place: int) -> set[int]:
@@ -39,7 +51,7 @@ def _link_in(inner: list[Range], outer: list[Range], capture: Capture, place: in
     for start, end, number in inner:
         nearest = bisect_right(outer, (start, 1 << 64, 0)) - 1
         if start < end and nearest >= 0 and end <= outer[nearest][1]:
-            capture.nodes[number][place] = [[outer[nearest][2]], start - outer[nearest][0]]
+            capture.alone(number)[place] = [[outer[nearest][2]], start - outer[nearest][0]]
             found.add(outer[nearest][2])
     return found
 
