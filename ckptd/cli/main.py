@@ -19,6 +19,7 @@ VERBS = {
     "run": "Run a command, and carry it over interruptions.",
     "ps": "List jobs.",
     "ls": "List checkpoints.",
+    "check": "Say of a program, without running it, what can be saved.",
     "prove": "Run a command with and without interruptions, and compare.",
 }
 """Each verb is the module ckptd.cli.VERB with the click command of that name. Imported only when used."""
