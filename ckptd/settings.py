@@ -39,10 +39,13 @@ class Settings:
     """Restarts after a death, without progress in between."""
     restart_delay: float = 1.0
     """Seconds before the first such restart; doubles each time."""
-    keep_last: int = 3
     notice_signals: tuple[int, ...] = (signal.SIGTERM,)
     fresh: bool = False
     allow_changed: bool = False
+    from_step: int | None = None
+    """Go on from the checkpoint at this step; None: from the newest."""
+    squeeze: bool = False
+    """Compress tensors where they get smaller."""
     verbosity: int = 0
     """-1 quiet, 0, 1 verbose."""
     instrument: tuple[str, ...] = ()

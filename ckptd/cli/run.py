@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ckptd.cli.keep import keep_options, policy_of
 from ckptd.errors import UsageError
 from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_packages, parse_signals
+from ckptd.store.compress import available
+
+KEEP_LAST = 3
+"""How many checkpoints stay where --keep-last says nothing."""
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -56,14 +62,12 @@ from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_p
     metavar="TIME",
     help="Before the first such relaunch; it doubles each time, up to a minute.",
 )
+@keep_options
 @click.option(
-    "--keep-last",
-    envvar="CKPTD_KEEP_LAST",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="How many checkpoints stay.",
+    "--compress",
+    envvar="CKPTD_COMPRESS",
+    is_flag=True,
+    help="Compress tensors where they get smaller (zstd: pip install 'ckptd[fast]').",
 )
 @click.option(
     "--notice-signals",
@@ -72,6 +76,14 @@ from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_p
     show_default=True,
     metavar="TERM,USR2",
     help="Signals that mean: save and leave.",
+)
+@click.option(
+    "--from",
+    "from_step",
+    envvar="CKPTD_FROM",
+    type=click.IntRange(min=0),
+    metavar="STEP",
+    help="Go on from the checkpoint at this step instead of the newest.",
 )
 @click.option("--fresh", envvar="CKPTD_FRESH", is_flag=True, help="Start over, whatever there is to resume.")
 @click.option(
@@ -92,26 +104,32 @@ from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_p
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     name: str, store: Path | None, every: str | None, grace: str, max_restarts: int, restart_delay: str,
-    keep_last: int, notice_signals: str, fresh: bool, allow_changed: bool,
-    instrument: tuple[str, ...], quiet: bool, verbose: bool, command: tuple[str, ...],
+    compress: bool, notice_signals: str, from_step: int | None, fresh: bool, allow_changed: bool,
+    instrument: tuple[str, ...], quiet: bool, verbose: bool, command: tuple[str, ...], **keep: Any,
 ) -> int:  # fmt: skip
     """Run CMD; save it when it is told to end, and go on from there.
 
     SIGTERM to the training process: it is saved, relaunched and resumed. SIGTERM or Ctrl-C to ckptd: it is
-    saved and stopped (exit status 75); the same command goes on. Each flag also has a variable, CKPTD_NAME
-    and so on.
+    saved and stopped (exit status 75); the same command goes on. Checkpoints stay by the --keep flags: the
+    newest 3 if --keep-last says nothing else. Each flag also has a variable, CKPTD_NAME and so on.
     """
     if not command:
         raise UsageError("no command to run: ckptd run [FLAGS] -- python train.py")
     if quiet and verbose:
         raise UsageError("-q and -v contradict each other")
+    if fresh and from_step is not None:
+        raise UsageError("--fresh and --from contradict each other: give one of them")
+    if compress and not available():
+        raise UsageError("--compress needs the package zstandard: pip install 'ckptd[fast]'")
+    policy = policy_of(**keep, default_last=KEEP_LAST)
     settings = Settings(
         name=name,
         every=parse_every(every) if every else Every(),
         grace=_positive("--grace", grace),
         max_restarts=max_restarts,
         restart_delay=parse_duration(restart_delay),
-        keep_last=keep_last,
+        from_step=from_step,
+        squeeze=compress,
         notice_signals=parse_signals(notice_signals),
         fresh=fresh,
         allow_changed=allow_changed,
@@ -122,7 +140,7 @@ def run(
     from ckptd.daemon.start import run_job
     from ckptd.store.layout import default_store
 
-    return run_job(command, settings, store or default_store())
+    return run_job(command, settings, store or default_store(), policy)
 
 
 def _positive(flag: str, text: str) -> float:

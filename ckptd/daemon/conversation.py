@@ -230,4 +230,6 @@ class Conversation:
             self._job.voice.say(f"{signal_name(cause)}: {text}" if cause else text)
         else:
             self._job.voice.detail(text)
+        if done.said:
+            self._job.voice.say(done.said)
         self._job.writer.retain()

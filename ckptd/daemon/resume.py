@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ckptd.errors import RefusedError
-from ckptd.store import reader
+from ckptd.errors import DamagedError, RefusedError, UsageError
+from ckptd.store import index, reader
+from ckptd.store.index import Entry
 from ckptd.store.job import JobRecord
 from ckptd.store.layout import JobFolder
 from ckptd.store.manifest import Manifest
-from ckptd.store.reader import Listed
+from ckptd.store.verify import verify_checkpoint
 
 _BLOCK = 1 << 20
 
@@ -27,8 +28,10 @@ class Base:
     manifest: Manifest | None = None
     notes: list[str] = field(default_factory=list)
     """What the user must read: damaged checkpoints, changed sources."""
-    older: Listed | None = None
+    older: Entry | None = None
     """The checkpoint before it, as its manifest has it."""
+    branch: tuple[int, int] = (0, 0)
+    """How often ``--from`` was used on the job, this time included, and the step it went back to last."""
 
     @property
     def step(self) -> int:
@@ -36,35 +39,76 @@ class Base:
         return self.manifest.step if self.manifest else 0
 
 
-def find_base(folder: JobFolder, allow_changed: bool) -> Base:
-    """Verify the newest checkpoint and compare the sources. Slow: reads all of it.
+def find_base(folder: JobFolder, allow_changed: bool, from_step: int | None = None) -> Base:
+    """Verify the newest checkpoint, or the one at ``from_step``, and compare the sources. Slow: reads all of it.
 
     Raises:
-        DamagedError: there are checkpoints, but none is whole.
+        DamagedError: there are checkpoints, but none is whole; or the one at ``from_step`` is not.
         RefusedError: a source changed, and that isn't allowed.
+        UsageError: there is none at ``from_step``.
     """
-    found = reader.newest_valid(folder)
+    listed = index.entries(folder)
+    found = _newest(folder) if from_step is None else _at(folder, listed, from_step)
     if found is None:
         return Base()
+    path, manifest, notes = found
+    notes += _unchanged(manifest, allow_changed)
+    names = [entry.path.name for entry in listed]
+    before = listed[: names.index(path.name)] if path.name in names else []
+    branch = (manifest.branch, manifest.branch_step)
+    newer = [entry for entry in listed if entry.good and entry.step > manifest.step]
+    if from_step is not None and before != listed[:-1]:
+        branch = (max(entry.branch for entry in listed) + 1, manifest.step)
+        if newer:
+            notes.append(
+                f"--from {from_step}: later checkpoints, up to step {max(e.step for e in newer)}, stay until the job "
+                "has come as far again; until it has saved once, the command without --from still goes on from there"
+            )
+    older = next((entry for entry in reversed(before) if entry.good), None)
+    return Base(path, manifest, notes, older, branch)
+
+
+_Start = tuple[Path, Manifest, list[str]]
+"""A checkpoint, its manifest, and what the user must read."""
+
+
+def _newest(folder: JobFolder) -> _Start | None:
+    found = reader.newest_valid(folder)
+    if found is None:
+        return None
     notes = [
         f"checkpoint {path.name} is damaged ({why}): going back to step {found.manifest.step}"
         for path, why in found.skipped
     ]
-    changed = changed_sources(found.manifest)
-    if changed:
-        what = _listing(changed)
-        if not allow_changed:
-            raise RefusedError(
-                f"{what} changed since the checkpoint at step {found.manifest.step}: "
-                "start over with --fresh, or resume all the same with --allow-changed"
-            )
-        notes.append(f"{what} changed since the checkpoint at step {found.manifest.step}, as allowed")
-    before: Listed | None = None
-    for listed in reader.list_checkpoints(folder):
-        if listed.path == found.path:
-            break
-        before = listed if listed.manifest is not None else before
-    return Base(found.path, found.manifest, notes, before)
+    return found.path, found.manifest, notes
+
+
+def _at(folder: JobFolder, listed: Sequence[Entry], step: int) -> _Start:
+    """The latest checkpoint at a step: that very one, or none."""
+    matching = [entry for entry in listed if entry.step == step]
+    if not matching:
+        steps = sorted({entry.step for entry in listed}, key=lambda other: (abs(other - step), other))[:5]
+        near = f"there are {', '.join(map(str, sorted(steps)))}" if steps else "it has none at all"
+        raise UsageError(f"--from {step}: job {folder.id} has no checkpoint at that step; {near}")
+    path = matching[-1].path
+    try:
+        return path, verify_checkpoint(path), []
+    except DamagedError as error:
+        raise DamagedError(f"--from {step}: {error}; choose another step (ckptd ls shows them)") from error
+
+
+def _unchanged(manifest: Manifest, allow_changed: bool) -> list[str]:
+    """Compare the sources; what there is to say if they changed. Raises RefusedError."""
+    changed = changed_sources(manifest)
+    if not changed:
+        return []
+    what = _listing(changed)
+    if not allow_changed:
+        raise RefusedError(
+            f"{what} changed since the checkpoint at step {manifest.step}: "
+            "start over with --fresh, or resume all the same with --allow-changed"
+        )
+    return [f"{what} changed since the checkpoint at step {manifest.step}, as allowed"]
 
 
 def refusal(why: str, base: Base) -> str:
@@ -73,7 +117,7 @@ def refusal(why: str, base: Base) -> str:
         return why
     what = f"step {base.step} can't be resumed, nothing was changed: {why}; start over with --fresh"
     if base.older is not None and base.path is not None:
-        what += f", or go on from step {base.older.step}: move {base.path} out of its folder"
+        what += f", or go on from step {base.older.step} with --from {base.older.step}"
     return what
 
 

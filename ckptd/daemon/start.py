@@ -28,13 +28,14 @@ from ckptd.store import layout
 from ckptd.store.job import JobRecord
 from ckptd.store.lock import JobLock
 from ckptd.store.reader import list_checkpoints
-from ckptd.store.writer import sweep
+from ckptd.store.retention import Policy
+from ckptd.store.sweep import sweep
 
 CLOSING_SECONDS = 30.0
 """How long the end of ckptd waits for a disk to take what is already decided."""
 
 
-def run_job(argv: Sequence[str], settings: Settings, store: Path) -> int:
+def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) -> int:
     """Run a command under supervision, in the foreground; returns the exit status of ``ckptd run``.
 
     Raises:
@@ -66,7 +67,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path) -> int:
         tree = processes.Tree()
         ledger = Ledger(folder, record)
         stack.callback(ledger.close, CLOSING_SECONDS)
-        writer = Writer(folder, identity.name, settings.keep_last)
+        writer = Writer(folder, identity.name, keep, squeeze=settings.squeeze)
         stack.callback(writer.close, CLOSING_SECONDS)
         command = Command(list(argv), path, reach.reachable, reach.why)
         context = Context(
@@ -97,11 +98,12 @@ def _record(
             f"job {old.name} ({old.id}) still runs as process {orphan.pid}, though its ckptd is gone: "
             f"wait until it ends, or end it with kill {orphan.pid}"
         )
-    if not settings.fresh and old.state == "finished" and identity.named:
+    back = settings.from_step is not None
+    if not settings.fresh and not back and old.state == "finished" and identity.named:
         raise RefusedError(
             f"job {old.name!r} has finished: start it over with --fresh, or choose another --name"
         )
-    if settings.fresh or old.state == "finished":
+    if settings.fresh or (old.state == "finished" and not back):
         set_aside(folder)
         return _new_record(identity, argv, cwd, attempt=old.attempt)
     if not settings.allow_changed:

@@ -14,7 +14,7 @@ from ckptd.daemon import forward, launch, policy, processes
 from ckptd.daemon.attempt import Attempt
 from ckptd.daemon.context import Context
 from ckptd.daemon.conversation import Conversation
-from ckptd.daemon.resume import Base, find_base
+from ckptd.daemon.resume import Base
 from ckptd.daemon.sweep import Sweep
 from ckptd.daemon.writer import Done
 from ckptd.errors import STOPPED, CkptdError, RefusedError
@@ -57,7 +57,7 @@ class Supervisor:
         """Find out from where to start; ``_checked`` goes on."""
         self._job.ledger.enter(states.CHECKING)
         allow = self._job.settings.allow_changed
-        self._job.writer.submit("base", lambda: find_base(self._job.folder, allow))
+        self._job.writer.find_base(allow, self._job.settings.from_step)
 
     def _checked(self, done: Done) -> None:
         if done.error is not None or not isinstance(done.value, Base):
@@ -120,8 +120,9 @@ class Supervisor:
             if done.tag == "base":
                 self._checked(done)
             elif done.tag == "retained":
-                if done.error:
-                    self._job.voice.say(str(done.error))
+                said = [str(done.error)] if done.error else done.value
+                for sentence in said if isinstance(said, list) else []:
+                    self._job.voice.say(sentence)
             elif self._job.attempt is not None:
                 attempt = self._job.attempt
                 self._talk.written(attempt, done)

@@ -8,14 +8,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ckptd import __version__
+from ckptd.daemon.resume import Base, find_base
 from ckptd.errors import CkptdError, DumpFailedError, NoStoreError
 from ckptd.memory.segment import Segment
-from ckptd.store import disk, layout, retention
+from ckptd.store import disk, layout, removal
+from ckptd.store.environment import shown
+from ckptd.store.hold import Hold
+from ckptd.store.known import Known
 from ckptd.store.manifest import FORMAT, Manifest
-from ckptd.store.writer import write_checkpoint
+from ckptd.store.quantity import bytes_text
+from ckptd.store.retention import Policy
+from ckptd.store.writer import NoRoomError, Way, write_checkpoint
 
 
 @dataclass(frozen=True)
@@ -102,47 +109,128 @@ class Committed:
     saving: Saving
     path: Path
     manifest: Manifest
+    said: str = ""
+    """What the user must read: older checkpoints had to go for it."""
+
+
+_KEEP = Policy(last=3)
 
 
 class Writer(Worker):
-    """Writes checkpoints of one job, one at a time, and removes the oldest."""
+    """Writes checkpoints of one job, one at a time, and removes those that the policy lets go."""
 
-    def __init__(self, folder: layout.JobFolder, name: str, keep_last: int) -> None:
+    def __init__(
+        self, folder: layout.JobFolder, name: str, policy: Policy = _KEEP, *, squeeze: bool = False
+    ) -> None:
         super().__init__("ckptd-writer")
         self._folder = folder
         self._name = name
-        self._keep = keep_last
+        self._policy = policy
+        self._way = Way(Known(), squeeze=squeeze)
+        self._base = Base()
+        """What the next checkpoint comes from."""
+        self._held: Hold | None = None
+        self._committed: Committed | None = None
+        self._warned = False
+
+    def find_base(self, allow_changed: bool, from_step: int | None) -> None:
+        """Find out from where to go on. Done('base', a Base or an error)."""
+        self.submit("base", lambda: self._find_base(allow_changed, from_step))
 
     def save(self, saving: Saving) -> None:
         """Write a segment, and remove it in any case. Done('saved:DUMP', Committed or an error)."""
         self.submit(f"saved:{saving.dump}", lambda: self._save(saving))
 
     def retain(self) -> None:
-        """Remove checkpoints beyond the newest few, and those of a run before this one. Done('retained')."""
+        """Remove what the policy lets go, and make room for the next. Done('retained', sentences to say)."""
         self.submit("retained", self._retain)
+
+    def _find_base(self, allow_changed: bool, from_step: int | None) -> Base:
+        # Once the job has committed something of its own after --from, that is what a relaunch goes on from.
+        base = find_base(self._folder, allow_changed, from_step if self._committed is None else None)
+        self._base = base
+        self._hold(base.path)
+        if base.path is not None and base.manifest is not None:
+            self._way.known.trust(base.path, base.manifest)  # find_base has read every byte of it
+        else:
+            self._way.known.forget()
+        return base
+
+    def _hold(self, path: Path | None) -> None:
+        """Keep others from removing what the job is resumed from, until it has committed past it."""
+        if self._held is not None:
+            self._held.release()
+        self._held = Hold(path) if path is not None else None
 
     def _save(self, saving: Saving) -> Committed:
         try:
             with Segment(saving.segment) as segment:
-                path, manifest = write_checkpoint(self._folder, segment, self._manifest(saving))
+                committed = self._commit(saving, segment)
         except CkptdError:
             raise
         except Exception as error:
             raise DumpFailedError(f"the dump can't be stored: {type(error).__name__}: {error}") from error
         finally:
             saving.segment.unlink(missing_ok=True)
-        return Committed(saving, path, manifest)
+        self._committed = committed
+        self._base = replace(self._base, path=committed.path, manifest=committed.manifest)
+        self._hold(None)
+        return committed
+
+    def _commit(self, saving: Saving, segment: Segment) -> Committed:
+        """Write it; where the disk is full make room, and try once more."""
+        try:
+            return Committed(
+                saving, *write_checkpoint(self._folder, segment, self._manifest(saving), self._way)
+            )
+        except NoRoomError as error:
+            freed = removal.make_room(self._folder, self._policy, self._base.path, error.needed)
+            if not freed.gone:
+                raise
+        path, manifest = write_checkpoint(self._folder, segment, self._manifest(saving), self._way)
+        return Committed(saving, path, manifest, f"the disk was full: removed {_names(freed.gone)}")
 
     def _manifest(self, saving: Saving) -> Manifest:
+        base = self._base.manifest
+        branch, branch_step = self._base.branch
         return Manifest(
             format=FORMAT, id=layout.new_id(), job=self._folder.id, name=self._name, step=saving.step,
             created=time.time(), reason=saving.reason, attempt=saving.attempt, files=[],
-            host=socket.gethostname(),
+            host=socket.gethostname(), parent=base.id if base else "", branch=branch, branch_step=branch_step,
+            facts={"environment": shown(os.environ), "ckptd": __version__},
         )  # fmt: skip
 
-    def _retain(self) -> None:
+    def _retain(self) -> list[str]:
         discard_earlier(self._folder)
-        retention.keep_last(self._folder, self._keep)
+        if self._committed is None:
+            return []
+        manifest = self._committed.manifest
+        needed = int(removal.SPARE * manifest.written) + _HEADROOM
+        done = removal.retain(self._folder, self._policy, self._committed.path, needed)
+        said = []
+        if done.room:
+            said.append(
+                f"the disk runs low: removed {_names(done.room)} to have room for the next checkpoint"
+            )
+        if done.missing and not self._warned:
+            said.append(
+                f"the disk runs low: the next checkpoint may need {bytes_text(needed)}, "
+                f"{bytes_text(max(0, needed - done.missing))} are free in {self._folder.path}; make room there"
+            )
+        self._warned = done.missing > 0
+        return said
+
+
+_HEADROOM = 1 << 16
+"""Bytes for what else is written: the manifest, the record, folders."""
+
+
+def _names(paths: list[Path]) -> str:
+    """Checkpoints that are gone, by their steps."""
+    steps = [str(int(path.name.partition("-")[0])) for path in paths]
+    more = len(steps) - 3
+    listed = ", ".join(steps[:3]) + (f" and {more} more" if more > 0 else "")
+    return f"the checkpoint{'s' if len(steps) > 1 else ''} at step {listed}"
 
 
 EARLIER = "earlier-"

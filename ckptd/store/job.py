@@ -8,8 +8,10 @@ from typing import Any
 
 from ckptd.errors import DamagedError, RefusedError
 from ckptd.store import disk
-from ckptd.store.manifest import FORMAT, ID, dump_json, load_json, match_fields, plain
+from ckptd.store.manifest import ID, dump_json, load_json, match_fields, plain
 
+FORMAT = 1
+"""Of job.json: it has not changed since the store's first version."""
 MAX_BYTES = 4 << 20
 STATES = ("unfinished", "finished", "failed")
 

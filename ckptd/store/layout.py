@@ -17,10 +17,12 @@ from ckptd.store.manifest import FORMAT, ID, dump_json, load_json
 MARKER = "ckptd-store.json"
 JOBS = "jobs"
 CHECKPOINTS = "checkpoints"
+WORK_FOLDER = "work"
+"""Of a job: work in progress, never listed, never read."""
 JOB_FILE = "job.json"
 LOCK_FILE = "lock"
 WORK = ".tmp-"
-"""What begins with it is work in progress: never listed, never read."""
+"""Files whose names begin with it are work in progress; in version 1, folders too."""
 MARKER_MAX_BYTES = 1 << 16
 _OTHER = "name another with --store or CKPTD_STORE"
 
@@ -56,6 +58,11 @@ class JobFolder:
     def checkpoints(self) -> Path:
         """Where its checkpoints are."""
         return self.path / CHECKPOINTS
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints are made and taken apart."""
+        return self.path / WORK_FOLDER
 
     @property
     def lock(self) -> Path:
@@ -103,17 +110,17 @@ class Store:
         """A job's folder, there or not."""
         if not ID.fullmatch(job_id):
             raise UsageError(f"{job_id!r} is not the id of a job (8 hex digits): ckptd ls shows them")
-        return JobFolder(self.path / JOBS / job_id)
+        return _own(JobFolder(self.path / JOBS / job_id))
 
     def jobs(self) -> list[JobFolder]:
-        """All jobs, by id. Raises NoStoreError."""
+        """All jobs, by id. Raises NoStoreError: one can't be read, or others may write there."""
         try:
             entries = sorted((self.path / JOBS).iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise NoStoreError(f"store {self.path} can't be read: {disk.reason(error)}") from error
-        return [JobFolder(path) for path in entries if ID.fullmatch(path.name) and path.is_dir()]
+        return [_own(JobFolder(path)) for path in entries if ID.fullmatch(path.name) and path.is_dir()]
 
 
 def open_store(path: Path, *, create: bool = True) -> Store:
@@ -131,7 +138,9 @@ def open_store(path: Path, *, create: bool = True) -> Store:
         _check_folder(path, write=create)
         if create and not (path / MARKER).exists():
             _mark(path)
-        _check_format(path)
+        version, created = _check_format(path)
+        if create and version < FORMAT:
+            disk.replace_file(path / MARKER, dump_json({"format": FORMAT, "created": created}))
         if create:
             disk.make_folder(path / JOBS)
         if (path / JOBS).exists():
@@ -140,6 +149,18 @@ def open_store(path: Path, *, create: bool = True) -> Store:
         place = error.filename or path
         raise NoStoreError(f"store {path} can't be used: {place}: {disk.reason(error)}; {_OTHER}") from error
     return Store(path)
+
+
+def _own(folder: JobFolder) -> JobFolder:
+    """Raise NoStoreError if the job's folders are there and not ours alone to write."""
+    for path in (folder.path, folder.checkpoints, folder.work):
+        if path.is_symlink():
+            raise NoStoreError(
+                f"{path} is a symbolic link: a job's folders are folders; move it to its place"
+            )
+        if path.is_dir():
+            _check_folder(path, write=False)
+    return folder
 
 
 def _check_folder(path: Path, *, write: bool) -> None:
@@ -175,17 +196,20 @@ def _mark(path: Path) -> None:
     disk.replace_file(path / MARKER, dump_json({"format": FORMAT, "created": time.time()}))
 
 
-def _check_format(path: Path) -> None:
+def _check_format(path: Path) -> tuple[int, float]:
+    """(version, Unix seconds when it was made); raises NoStoreError if we can't read that version."""
     marker = path / MARKER
     if not marker.exists():
         raise NoStoreError(f"{path} is not a ckptd store (no {MARKER} in it): {_OTHER}")
     try:
-        version = load_json(disk.read_file(marker, MARKER_MAX_BYTES)).get("format")
+        fields = load_json(disk.read_file(marker, MARKER_MAX_BYTES))
     except ValueError as error:
         raise NoStoreError(
             f'{marker} is damaged ({error}): if this is a store, put {{"format": {FORMAT}}} into it'
         ) from error
+    version, created = fields.get("format"), fields.get("created")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise NoStoreError(f'{marker} names no format: if it is a store, put {{"format": {FORMAT}}} into it')
     if version > FORMAT:
         raise NoStoreError(f"store {path} is of format {version}, this ckptd reads {FORMAT}: update ckptd")
+    return version, float(created) if isinstance(created, int | float) else time.time()

@@ -11,11 +11,17 @@ from typing import Any
 
 from ckptd.errors import DamagedError, RefusedError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the store's format. A reader refuses a larger one."""
 MANIFEST = "manifest.json"
-TENSORS = "tensors.safetensors"
+TABLE = "storages.msgpack"
 GRAPH = "graph.msgpack"
+GRAPH_ZSTD = "graph.msgpack.zst"
+TENSORS_1 = "tensors.safetensors"
+"""The one tensor file of a checkpoint of version 1."""
+PACK = re.compile(r"(?:tensors|settled)-[0-9a-f]{8}\.safetensors")
+"""Names of tensor files."""
+MAX_FILES = 1024
 MAX_BYTES = 16 << 20
 """A manifest is no longer."""
 MAX_STEP = 10**12 - 1
@@ -38,7 +44,14 @@ class FileEntry:
     name: str
     nbytes: int
     hash: str
-    """'ALGORITHM:HEX' over the whole file."""
+    """'ALGORITHM:HEX' over the first ``hashed`` bytes."""
+    hashed: int = -1
+    """-1: the whole file."""
+
+    @property
+    def covered(self) -> int:
+        """How many bytes of the file the hash covers, from its start."""
+        return self.nbytes if self.hashed < 0 else self.hashed
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,19 @@ class Manifest:
     files: list[FileEntry]
     facts: dict[str, Any] = field(default_factory=dict)
     """From the agent: argv, cwd, script, python, torch, sources {path: sha256 hex}, hashseed, threads,
-    loss, lr, anchors, tensors, tensor_bytes, nodes, where."""
+    loss, loss_mean, lr, step_seconds, anchors, tensors, nodes, where; from the supervisor: environment, ckptd."""
+    parent: str = ""
+    """Id of the checkpoint before it; '' for the first."""
+    branch: int = 0
+    """How many times the job was told to go on from an older checkpoint."""
+    branch_step: int = 0
+    """The step that the last such branch began at."""
+    content: int = 0
+    """Bytes of all storages and of the graph."""
+    graph_nbytes: int = 0
+    """Bytes of the graph, not compressed."""
+    written: int = 0
+    """Bytes that this checkpoint wrote."""
 
     @property
     def folder(self) -> str:
@@ -71,8 +96,23 @@ class Manifest:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files that it lists."""
-        return sum(entry.nbytes for entry in self.files)
+        """Bytes that it holds: what a copy of it alone would take, more or less."""
+        return self.content if self.format > 1 else sum(entry.nbytes for entry in self.files)
+
+    @property
+    def new_nbytes(self) -> int:
+        """Bytes that it wrote; the rest it has in common with earlier ones."""
+        return self.written if self.format > 1 else self.nbytes
+
+    @property
+    def graph(self) -> FileEntry:
+        """The graph's file."""
+        return next(entry for entry in self.files if entry.name in (GRAPH, GRAPH_ZSTD))
+
+    @property
+    def packs(self) -> list[FileEntry]:
+        """Its tensor files."""
+        return [entry for entry in self.files if is_pack(entry.name)]
 
     def file(self, name: str) -> FileEntry:
         """The entry of a file; raises KeyError."""
@@ -82,16 +122,27 @@ class Manifest:
         raise KeyError(name)
 
 
+def is_pack(name: str) -> bool:
+    """Whether a file holds tensors."""
+    return name == TENSORS_1 or PACK.fullmatch(name) is not None
+
+
 def encode(manifest: Manifest) -> bytes:
     """The text of a manifest, its own hash in it. Raises ValueError if it can't be one."""
-    fields = asdict(manifest)
+    fields = {**asdict(manifest), "files": [_file_fields(entry) for entry in manifest.files]}
     fields["facts"] = plain(manifest.facts)
+    if manifest.format == 1:
+        raise ValueError("version 1 is not written any more")
     _check(fields)
     data = dump_json({**fields, "manifest_hash": NO_HASH})
     if len(data) > MAX_BYTES:
         raise ValueError(f"it would be {len(data)} bytes long, {MAX_BYTES} are allowed")
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     return OWN_HASH.sub(digest.encode(), data, count=1)
+
+
+def _file_fields(entry: FileEntry) -> dict[str, Any]:
+    return {"name": entry.name, "nbytes": entry.nbytes, "hash": entry.hash, "hashed": entry.covered}
 
 
 def decode(data: bytes, where: str) -> Manifest:
@@ -155,32 +206,63 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+_KEYS: dict[str, type] = {
+    "format": int, "id": str, "job": str, "name": str, "step": int, "created": float, "reason": str,
+    "attempt": int, "host": str, "files": list, "facts": dict,
+}  # fmt: skip
+_KEYS_2: dict[str, type] = {
+    "parent": str, "branch": int, "branch_step": int, "content": int, "graph_nbytes": int, "written": int,
+}  # fmt: skip
+
+
 def _check(fields: dict[str, Any]) -> None:
     """Raise ValueError unless these are the fields of a manifest, each of its type and in its bounds."""
-    match_fields(
-        fields,
-        {"format": int, "id": str, "job": str, "name": str, "step": int, "created": float, "reason": str,
-         "attempt": int, "host": str, "files": list, "facts": dict},
-    )  # fmt: skip
+    first = fields.get("format") == 1
+    match_fields(fields, _KEYS if first else {**_KEYS, **_KEYS_2})
     for key in ("id", "job"):
         if not ID.fullmatch(fields[key]):
             raise ValueError(f"{key} is not 8 hex digits")
     if not (1 <= fields["format"] <= FORMAT and 0 <= fields["step"] <= MAX_STEP and fields["attempt"] >= 0):
         raise ValueError("format, step or attempt is out of bounds")
+    if len(fields["files"]) > MAX_FILES:
+        raise ValueError(f"it lists more than {MAX_FILES} files")
     for entry in fields["files"]:
-        _check_file(entry)
-    if sorted(entry["name"] for entry in fields["files"]) != sorted((TENSORS, GRAPH)):
-        raise ValueError(f"its files are not {TENSORS} and {GRAPH}")
+        _check_file(entry, first)
+    names = sorted(entry["name"] for entry in fields["files"])
+    if first:
+        if names != [GRAPH, TENSORS_1]:
+            raise ValueError(f"its files are not {TENSORS_1} and {GRAPH}")
+        return
+    _check_names(names)
+    _check_numbers(fields)
 
 
-def _check_file(entry: Any) -> None:
+def _check_names(names: list[str]) -> None:
+    others = [name for name in names if PACK.fullmatch(name) is None]
+    if others not in ([GRAPH, TABLE], [GRAPH_ZSTD, TABLE]) or len(set(names)) != len(names):
+        raise ValueError(f"its files are not one graph, one {TABLE} and tensor files")
+
+
+def _check_numbers(fields: dict[str, Any]) -> None:
+    if fields["parent"] and not ID.fullmatch(fields["parent"]):
+        raise ValueError("parent is not 8 hex digits")
+    for key in ("branch", "branch_step", "content", "graph_nbytes", "written"):
+        if not 0 <= fields[key] <= MAX_FILE_BYTES:
+            raise ValueError(f"{key} is out of bounds")
+
+
+def _check_file(entry: Any, first: bool) -> None:
     if not isinstance(entry, dict):
         raise ValueError("an entry of files is not a map")  # noqa: TRY004
-    match_fields(entry, {"name": str, "nbytes": int, "hash": str})
+    match_fields(entry, {"name": str, "nbytes": int, "hash": str, **({} if first else {"hashed": int})})
     if not PLAIN_NAME.fullmatch(entry["name"]):
         raise ValueError(f"file name {entry['name'][:80]!r} is not a plain name")
     if not 0 <= entry["nbytes"] <= MAX_FILE_BYTES:
         raise ValueError(f"the size of {entry['name']} is out of bounds")
+    if not first:
+        whole = PACK.fullmatch(entry["name"]) is None
+        if not 0 <= entry["hashed"] <= entry["nbytes"] or (whole and entry["hashed"] != entry["nbytes"]):
+            raise ValueError(f"how much of {entry['name']} is hashed is out of bounds")
     if not HASH.fullmatch(entry["hash"]):
         raise ValueError(f"the hash of {entry['name']} is not ALGORITHM:HEX")
 

@@ -6,19 +6,22 @@ the standard library and msgpack.
 
 from __future__ import annotations
 
-import mmap
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ckptd.errors import CkptdError, DamagedError
+from ckptd.errors import CkptdError, DamagedError, RefusedError
 from ckptd.memory.segment import Tensor
-from ckptd.store import disk
-from ckptd.store.manifest import GRAPH, TENSORS, Manifest
-from ckptd.store.tensorfile import read_head
-from ckptd.store.verify import FOLDER, open_entry, read_manifest, verify_checkpoint
+from ckptd.store import compress, disk
+from ckptd.store.hold import hold
+from ckptd.store.index import entries
+from ckptd.store.manifest import GRAPH_ZSTD, FileEntry, Manifest
+from ckptd.store.pack import Pack, open_entry
+from ckptd.store.storages import Stored
+from ckptd.store.verify import read_manifest, read_table, verify_checkpoint
 
 if TYPE_CHECKING:
     from ckptd.store.layout import JobFolder
@@ -32,6 +35,8 @@ class Listed:
     manifest: Manifest | None
     error: str = ""
     """Why there is no manifest, one sentence; '' if there is one."""
+    newer: bool = False
+    """It is of a newer format: not damaged, only not for us."""
 
     @property
     def step(self) -> int:
@@ -55,14 +60,8 @@ class Found:
 
 
 def list_checkpoints(folder: JobFolder) -> list[Listed]:
-    """All checkpoints of a job, oldest first: by step, then by time. Raises DamagedError."""
-    try:
-        paths = [path for path in folder.checkpoints.iterdir() if FOLDER.fullmatch(path.name)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise DamagedError(f"{folder.checkpoints} can't be read: {disk.reason(error)}") from error
-    return sorted((_listed(path) for path in paths), key=_age)
+    """All checkpoints of a job, oldest first: by branch, step, then time. Raises DamagedError."""
+    return [list_one(entry.path) for entry in entries(folder)]
 
 
 def newest_valid(folder: JobFolder) -> Found | None:
@@ -71,13 +70,14 @@ def newest_valid(folder: JobFolder) -> Found | None:
     Raises DamagedError if it has some but none is whole, RefusedError if the newest can't be judged here.
     """
     skipped: list[tuple[Path, str]] = []
-    for listed in reversed(list_checkpoints(folder)):
+    for entry in reversed(entries(folder)):
         try:
-            manifest = verify_checkpoint(listed.path)
+            manifest = verify_checkpoint(entry.path)
         except DamagedError as error:
-            skipped.append((listed.path, str(error)))
+            if entry.path.exists():  # else somebody has removed it meanwhile
+                skipped.append((entry.path, str(error)))
             continue
-        return Found(listed.path, manifest, skipped)
+        return Found(entry.path, manifest, skipped)
     if skipped:
         count = "its only checkpoint is" if len(skipped) == 1 else f"all {len(skipped)} checkpoints are"
         raise DamagedError(
@@ -86,64 +86,56 @@ def newest_valid(folder: JobFolder) -> Found | None:
     return None
 
 
-def _listed(path: Path) -> Listed:
+def list_one(path: Path) -> Listed:
+    """A checkpoint by its folder."""
     try:
         return Listed(path, read_manifest(path))
     except CkptdError as error:
-        return Listed(path, None, str(error))
-
-
-def _age(listed: Listed) -> tuple[int, float, str]:
-    """Sort key, oldest first. A job that fell back to an older checkpoint comes by the same step twice."""
-    if listed.manifest is not None:
-        return listed.step, listed.manifest.created, listed.id
-    try:
-        return listed.step, listed.path.stat().st_mtime, listed.id
-    except OSError:
-        return listed.step, 0.0, listed.id
+        return Listed(path, None, str(error), newer=isinstance(error, RefusedError))
 
 
 class OpenCheckpoint:
     """A checkpoint opened for reading; its tensors are mapped, not copied. Use as a context manager.
 
     It checks manifest, sizes and bounds, not the hashes of the data: verify_checkpoint does that. It stays
-    readable when the checkpoint is removed meanwhile.
+    readable when the checkpoint is removed meanwhile, and as long as it is open no ckptd removes it.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises DamagedError, or RefusedError if the format is newer than ours."""
         self.path = Path(path)
-        self.manifest = read_manifest(self.path)
-        self._graph_fd = open_entry(self.path, self.manifest.file(GRAPH))
-        try:
-            fd = open_entry(self.path, self.manifest.file(TENSORS))
-            try:
-                self._map = self._mapped(fd)
-            finally:
-                os.close(fd)
-            self._view = memoryview(self._map)
-            try:
-                self._start, self.tensors = read_head(self._view, str(self.path / TENSORS))
-            except BaseException:
-                self._view.release()
-                self._map.close()
-                raise
-        except BaseException:
-            os.close(self._graph_fd)
-            raise
+        with ExitStack() as stack:
+            self._hold = stack.enter_context(hold(self.path))
+            self.manifest = read_manifest(self.path)
+            self._graph_fd = open_entry(self.path, self.manifest.graph)
+            stack.callback(os.close, self._graph_fd)
+            self._packs: dict[str, Pack] = {}
+            for entry in self.manifest.packs:
+                pack = self._packs[entry.name] = Pack(self.path, entry)
+                stack.callback(pack.close)
+            self.storages = read_table(self.path, self.manifest, self._packs)
+            self.tensors = {name: self._tensor(stored) for name, stored in self.storages.items()}
+            self._open = stack.pop_all()
 
+    storages: dict[str, Stored]
+    """By name."""
     tensors: dict[str, Tensor]
-    """By name; offsets count from the start of the data."""
+    """By name; offsets count from the start of the data of the file that holds them."""
 
-    def _mapped(self, fd: int) -> mmap.mmap:
-        try:
-            return mmap.mmap(fd, self.manifest.file(TENSORS).nbytes, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise DamagedError(f"{self.path / TENSORS} can't be mapped: {error}") from error
+    def _tensor(self, stored: Stored) -> Tensor:
+        found, squeezed = self._packs[stored.file].find(stored)
+        return Tensor(stored.name, stored.dtype, stored.nbytes, 0 if squeezed else found.offset)
 
     def graph(self) -> bytes:
-        """The object graph, msgpack. Raises DamagedError."""
-        size = self.manifest.file(GRAPH).nbytes
+        """The object graph, msgpack. Raises DamagedError, RefusedError (no zstd here)."""
+        entry = self.manifest.graph
+        data = self._read_graph(entry)
+        if entry.name != GRAPH_ZSTD:
+            return data
+        return compress.expand(data, self.manifest.graph_nbytes, str(self.path / entry.name))
+
+    def _read_graph(self, entry: FileEntry) -> bytes:
+        file, size = self.path / entry.name, entry.nbytes
         parts: list[bytes] = []
         done = 0
         try:
@@ -151,27 +143,21 @@ class OpenCheckpoint:
                 parts.append(part)
                 done += len(part)
         except OSError as error:
-            raise DamagedError(f"{self.path / GRAPH} can't be read: {disk.reason(error)}") from error
+            raise DamagedError(f"{file} can't be read: {disk.reason(error)}") from error
         if done != size:
-            raise DamagedError(f"{self.path / GRAPH} ends after {done} bytes, its manifest says {size}")
+            raise DamagedError(f"{file} ends after {done} bytes, its manifest says {size}")
         return b"".join(parts)
 
     def storage(self, name: str) -> memoryview:
         """The bytes of one storage, read-only, straight from the file. Raises DamagedError."""
-        tensor = self.tensors.get(name)
-        if tensor is None:
-            raise DamagedError(f"{self.path / TENSORS} holds no tensor {name[:80]!r}, but the graph needs it")
-        begin = self._start + tensor.offset
-        return self._view[begin : begin + tensor.nbytes]
+        stored = self.storages.get(name)
+        if stored is None:
+            raise DamagedError(f"{self.path} holds no tensor {name[:80]!r}, but the graph needs it")
+        return self._packs[stored.file].read(stored)
 
     def close(self) -> None:
-        """Drop the mapping. Views handed out before must be gone, else BufferError."""
-        if self._graph_fd < 0:
-            return
-        self._view.release()
-        self._map.close()
-        os.close(self._graph_fd)
-        self._graph_fd = -1
+        """Drop the mappings. Views handed out before must be gone, else BufferError."""
+        self._open.close()
 
     def __enter__(self) -> OpenCheckpoint:
         return self

@@ -17,8 +17,11 @@ MAX_HEAD_BYTES = 100_000_000
 """The bound of the safetensors package itself."""
 
 
-def make_head(tensors: Sequence[Tensor]) -> bytes:
-    """Everything before the data. Raises ValueError for tensors that such a file can't hold."""
+def make_head(tensors: Sequence[Tensor], length: int = 0) -> bytes:
+    """Everything before the data, at least ``length`` bytes of it.
+
+    Raises ValueError for tensors that such a file can't hold.
+    """
     entries: dict[str, object] = {"__metadata__": {"format": "ckptd"}}
     end = 0
     for tensor in tensors:
@@ -36,7 +39,8 @@ def make_head(tensors: Sequence[Tensor]) -> bytes:
             "data_offsets": [tensor.offset, end],
         }
     text = json.dumps(entries, separators=(",", ":")).encode("ascii")
-    padding = -(LENGTH.size + len(text)) % ALIGNMENT
+    end = max(LENGTH.size + len(text), length)
+    padding = end + -end % ALIGNMENT - LENGTH.size - len(text)
     if len(text) + padding > MAX_HEAD_BYTES:
         raise ValueError(f"{len(tensors)} tensors are more than one file holds")
     return LENGTH.pack(len(text) + padding) + text + b" " * padding

@@ -6,148 +6,184 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ckptd.errors import DumpFailedError
 from ckptd.memory.segment import Segment
-from ckptd.store import disk, hashing
-from ckptd.store.layout import JOB_FILE, WORK, JobFolder
-from ckptd.store.manifest import GRAPH, MANIFEST, TENSORS, FileEntry, Manifest, encode
+from ckptd.store import compress, disk, hashing, index
+from ckptd.store.environment import masked
+from ckptd.store.known import Known
+from ckptd.store.layout import JobFolder
+from ckptd.store.manifest import GRAPH, GRAPH_ZSTD, MANIFEST, TABLE, FileEntry, Manifest, encode
+from ckptd.store.packing import PackFile, Plan, make_plan, write_view
 from ckptd.store.quantity import bytes_text
+from ckptd.store.storages import encode_table
+from ckptd.store.sweep import sweep_work
 from ckptd.store.tensorfile import make_head
-
-CHUNK = 4 << 20
-"""Bytes hashed and written at a time."""
 
 Progress = Callable[[int, int], None]
 
 
+class NoRoomError(DumpFailedError):
+    """The disk is full, or the user's quota used up. ``needed``: bytes."""
+
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a checkpoint is written."""
+
+    known: Known
+    """What may be linked; the new checkpoint takes its place."""
+    squeeze: bool = False
+    """Compress tensors where they get smaller."""
+    algorithm: str = ""
+    """Of hashes; '' for the fastest there is."""
+    progress: Progress | None = None
+    """Called with (bytes written, bytes to write)."""
+    cancelled: Callable[[], bool] | None = None
+    """Asked between chunks."""
+
+
 def write_checkpoint(
-    folder: JobFolder,
-    segment: Segment,
-    manifest: Manifest,
-    *,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    algorithm: str | None = None,
+    folder: JobFolder, segment: Segment, manifest: Manifest, way: Way | None = None
 ) -> tuple[Path, Manifest]:
     """Make a dump durable; returns the checkpoint's folder and its manifest.
 
-    ``manifest`` says everything but the files; the segment's facts are added to its own. ``progress`` is
-    called with (bytes done, bytes in all), ``cancelled`` is asked between chunks. Raises DumpFailedError,
-    after removing what was begun; older checkpoints are not touched.
+    ``manifest`` says everything but the files; the segment's facts are added to its own. Raises
+    DumpFailedError (NoRoomError where room is all that is missing), after removing what was begun; older
+    checkpoints are not touched.
     """
     if manifest.job != folder.id:
         raise ValueError(f"a checkpoint of job {manifest.job} doesn't belong into {folder.path}")
-    manifest = replace(manifest, facts={**segment.index.facts, **manifest.facts})
-    work = folder.checkpoints / f"{WORK}{manifest.id}"
-    final = folder.checkpoints / manifest.folder
+    way = way or Way(Known())
+    manifest = replace(manifest, facts=_facts({**segment.index.facts, **manifest.facts}))
+    work, final = folder.work / manifest.id, folder.checkpoints / manifest.folder
+    job = _Job(work, way, segment.data_nbytes + segment.index.graph_nbytes)
     try:
-        head = make_head(segment.index.tensors)
+        make_head(segment.index.tensors)  # raises ValueError if they overlap, or leave holes
         disk.make_folder(folder.checkpoints)
-        _sweep_work(folder)
+        disk.make_folder(folder.work)
+        sweep_work(folder)
         if not disk.make_folder(work):
             raise FileExistsError(errno.EEXIST, "another process writes a checkpoint of this id", str(work))
         try:
-            with (
-                segment.data() as data,
-                segment.graph() as graph,
-                _Writing(work, algorithm or hashing.fastest(), progress, cancelled) as writing,
-            ):
-                files = writing.write({TENSORS: [memoryview(head), data], GRAPH: [graph]})
-                manifest = replace(manifest, files=files)
-                _commit(work, final, encode(manifest))
+            manifest = job.write(segment, manifest)
+            _commit(work, final, encode(manifest))
         except BaseException:
-            _discard(work)
+            disk.remove_folder(work)  # where the disk doesn't let us, sweep() tries again
             raise
     except OSError as error:
-        total = segment.data_nbytes + segment.index.graph_nbytes
-        raise DumpFailedError(_sentence(folder, error, total)) from error
+        raise _failure(folder, error, job.total) from error
     except ValueError as error:
         raise DumpFailedError(f"the dump can't be stored in {folder.path}: {error}") from error
+    way.known.trust(final, manifest, way.known.checked())
+    with suppress(OSError):  # listings are right without it
+        index.add(folder, final, manifest)
     return final, manifest
 
 
-def sweep(folder: JobFolder) -> list[Path]:
-    """Remove what killed writers left; returns what is gone. Call it with the job's lock held."""
-    gone = _sweep_work(folder)
-    # Only the holder of the job's lock writes job.json, so a part of one is nobody's.
-    for path in folder.path.glob(f"{WORK}{JOB_FILE}-*"):
-        with suppress(OSError):
-            path.unlink()
-            gone.append(path)
-    return gone
+def _facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts as they may be stored: the command without secrets."""
+    words = {key: masked(facts[key]) for key in ("argv", "orig_argv") if isinstance(facts.get(key), list)}
+    return {**facts, **words}
 
 
-class _Cancelled(DumpFailedError):
+class _CancelledError(DumpFailedError):
     """The caller doesn't want the checkpoint any more."""
 
 
-class _Writing:
+class _Job:
     """The files of one checkpoint while they are written. Holds the lock that shows that we are alive."""
 
-    def __init__(
-        self, work: Path, algorithm: str, progress: Progress | None, cancelled: Callable[[], bool] | None
-    ) -> None:
+    def __init__(self, work: Path, way: Way, total: int) -> None:
         self.work = work
-        self.algorithm = algorithm
-        self.progress = progress
-        self.cancelled = cancelled
-        self.fds: dict[str, int] = {}
+        self.way = way
+        self.total = total
+        """Bytes to write, as far as known."""
+        self._done = 0
+        self._fds: dict[str, int] = {}
 
-    def __enter__(self) -> _Writing:
-        fd = self.fds[TENSORS] = disk.create_file(self.work / TENSORS)
-        with suppress(OSError):  # a file system without locks: then nobody else can look for one either
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self
+    def write(self, segment: Segment, manifest: Manifest) -> Manifest:
+        """Write all files but the manifest; returns it complete. Raises OSError, DumpFailedError, ValueError."""
+        algorithm = self.way.algorithm or hashing.fastest()
+        plan: Plan | None = None
+        try:
+            self._create(TABLE)
+            with suppress(OSError):  # a file system without locks: then nobody else can look for one either
+                fcntl.flock(self._fds[TABLE], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with segment.data() as data, segment.graph() as graph:
+                tensors = segment.index.tensors
+                plan = make_plan(data, tensors, manifest.id, self.work, self.way.known, algorithm, self._step)
+                try:
+                    files = self._write_all(plan, graph)
+                finally:
+                    plan.release()
+        finally:
+            for fd in self._fds.values():
+                os.close(fd)
+        return replace(
+            manifest,
+            files=[*files, *plan.linked],
+            content=segment.data_nbytes + segment.index.graph_nbytes,
+            graph_nbytes=segment.index.graph_nbytes,
+            written=sum(entry.nbytes for entry in files),
+        )
 
-    def __exit__(self, *exc: object) -> None:
-        for fd in self.fds.values():
-            os.close(fd)
-
-    def write(self, files: dict[str, Sequence[memoryview]]) -> list[FileEntry]:
-        """Write all files and make them durable. Raises OSError, DumpFailedError."""
-        sizes = {name: sum(part.nbytes for part in parts) for name, parts in files.items()}
-        for name, size in sizes.items():
-            if name not in self.fds:
-                self.fds[name] = disk.create_file(self.work / name)
-            _reserve(self.fds[name], size)
-        done, total = 0, sum(sizes.values())
-        entries = []
-        for name, parts in files.items():
-            hasher = hashing.hasher(self.algorithm)
-            for part in parts:
-                for start in range(0, part.nbytes, CHUNK):
-                    if self.cancelled is not None and self.cancelled():
-                        raise _Cancelled(f"the dump into {self.work.parent} was given up")
-                    with part[start : start + CHUNK] as chunk:
-                        hasher.update(chunk)
-                        disk.write_all(self.fds[name], chunk)
-                        done += chunk.nbytes
-                    if self.progress is not None:
-                        self.progress(done, total)
-            entries.append(FileEntry(name, sizes[name], hashing.written(self.algorithm, hasher)))
-        for fd in self.fds.values():
+    def _write_all(self, plan: Plan, graph: memoryview) -> list[FileEntry]:
+        packs = [PackFile(name, items, squeeze=self.way.squeeze) for name, items in plan.new.items()]
+        squeezed = compress.available() and graph.nbytes > 0
+        graph_file = GRAPH_ZSTD if squeezed else GRAPH
+        graph_data = compress.squeeze(graph) if squeezed else graph
+        rest = {TABLE: encode_table(plan.algorithm, plan.stored), graph_file: graph_data}
+        self.total = sum(pack.room for pack in packs) + sum(len(data) for data in rest.values())
+        for pack in packs:
+            self._reserve(pack.name, pack.room)
+        for name, data in rest.items():
+            self._reserve(name, len(data))
+        files = [pack.write(self._fds[pack.name], plan.algorithm, self._step) for pack in packs]
+        for name, data in rest.items():
+            hasher = hashing.hasher(plan.algorithm)
+            hasher.update(data)
+            with memoryview(data) as view:
+                write_view(self._fds[name], view, self._step)
+            files.append(FileEntry(name, len(data), hashing.written(plan.algorithm, hasher), len(data)))
+        for fd in self._fds.values():
             os.fsync(fd)
-        return entries
+        return files
 
+    def _create(self, name: str) -> int:
+        fd = self._fds[name] = disk.create_file(self.work / name)
+        return fd
 
-def _reserve(fd: int, size: int) -> None:
-    """Take the room now, so that a full disk is found before anything is written. Raises OSError."""
-    if size == 0:
-        return
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-        # This file system can't reserve room: what is free now is the best that can be known.
-        free = os.fstatvfs(fd)
-        if free.f_bavail * free.f_frsize < size:
-            raise OSError(errno.ENOSPC, "no space left on device") from error
+    def _reserve(self, name: str, size: int) -> None:
+        """Take the room now, so that a full disk is found before anything is written. Raises OSError."""
+        fd = self._fds[name] if name in self._fds else self._create(name)
+        if size == 0:
+            return
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            # This file system can't reserve room: what is free now is the best that can be known.
+            free = os.fstatvfs(fd)
+            if free.f_bavail * free.f_frsize < size:
+                raise OSError(errno.ENOSPC, "no space left on device") from error
+
+    def _step(self, count: int) -> None:
+        self._done += count
+        if self.way.cancelled is not None and self.way.cancelled():
+            raise _CancelledError(f"the dump into {self.work.parent} was given up")
+        if count and self.way.progress is not None:
+            self.way.progress(self._done, self.total)
 
 
 def _commit(work: Path, final: Path, text: bytes) -> None:
@@ -158,6 +194,14 @@ def _commit(work: Path, final: Path, text: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+    publish(work, final)
+
+
+def publish(work: Path, final: Path) -> None:
+    """Give a complete work folder the name that makes it a checkpoint, durably.
+
+    Raises OSError; the folder has its old name then.
+    """
     disk.sync_folder(work)
     if final.exists():
         raise FileExistsError(errno.EEXIST, "a checkpoint of this step and id is there already", str(final))
@@ -169,35 +213,7 @@ def _commit(work: Path, final: Path, text: bytes) -> None:
         raise
 
 
-def _discard(work: Path) -> None:
-    """Remove a work folder. Where the disk doesn't let us, sweep() tries again."""
-    disk.remove_folder(work)
-
-
-def _sweep_work(folder: JobFolder) -> list[Path]:
-    """Remove the work folders of writers that are no more."""
-    left = list(folder.checkpoints.glob(f"{WORK}*"))
-    return [path for path in left if not _alive(path) and disk.remove_folder(path)]
-
-
-def _alive(work: Path) -> bool:
-    """Whether somebody holds the lock of a work folder."""
-    try:
-        fd = os.open(work / TENSORS, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return False  # a writer that got no further than its folder, or a removal that got almost to its end
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # no locks on this file system
-    finally:
-        os.close(fd)
-    return False
-
-
-def _sentence(folder: JobFolder, error: OSError, needed: int) -> str:
+def _failure(folder: JobFolder, error: OSError, needed: int) -> DumpFailedError:
     """What went wrong, where, and the way out."""
     place, size = folder.checkpoints, bytes_text(needed)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -206,7 +222,14 @@ def _sentence(folder: JobFolder, error: OSError, needed: int) -> str:
         except OSError:
             free = "less"
         full = "has no room left" if error.errno == errno.ENOSPC else "has used up your disk quota"
-        return f"{place} {full}: the checkpoint needs {size}, {free} free; make room or name another --store"
+        return NoRoomError(
+            f"{place} {full}: the checkpoint needs {size}, {free} free; make room or name another --store",
+            needed,
+        )
     if error.errno == errno.EFBIG:
-        return f"a checkpoint of {size} in {place} is over the file size limit: raise it (ulimit -f)"
-    return f"can't write a checkpoint into {place}: {disk.reason(error)}; check it, or name another --store"
+        return DumpFailedError(
+            f"a checkpoint of {size} in {place} is over the file size limit: raise it (ulimit -f)"
+        )
+    return DumpFailedError(
+        f"can't write a checkpoint into {place}: {disk.reason(error)}; check it, or name another --store"
+    )

@@ -1,1 +1,1 @@
-"""Small checkpoints for tests, and stores as earlier versions wrote them (format-1/)."""
+"""Small checkpoints for tests."""

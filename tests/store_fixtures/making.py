@@ -12,7 +12,7 @@ from typing import Any
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
 from ckptd.store.layout import JobFolder, new_id, open_store
 from ckptd.store.manifest import FORMAT, NO_HASH, Manifest
-from ckptd.store.writer import write_checkpoint
+from ckptd.store.writer import Way, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 """Of the repository."""
@@ -61,10 +61,24 @@ def make_job(store: Path) -> JobFolder:
     return folder
 
 
-def make_checkpoint(folder: JobFolder, segment: Path, step: int, **changes: Any) -> Path:
+def make_checkpoint(
+    folder: JobFolder, segment: Path, step: int, way: Way | None = None, **changes: Any
+) -> Path:
     """Commit a segment as one checkpoint; the segment stays."""
     with Segment(segment) as opened:
-        return write_checkpoint(folder, opened, make_manifest(step, **changes))[0]
+        return write_checkpoint(folder, opened, make_manifest(step, **changes), way)[0]
+
+
+def pack_of(path: Path) -> Path:
+    """The one tensor file that a checkpoint has."""
+    (found,) = path.glob("*.safetensors")
+    return found
+
+
+def graph_of(path: Path) -> Path:
+    """The graph of a checkpoint."""
+    (found,) = path.glob("graph.msgpack*")
+    return found
 
 
 def seal(fields: dict[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ RECORD = JobRecord(JOB, "train", ["python", "train.py", "\udcff"], "/somewhere",
 def test_makes_a_store_and_opens_it_again(tmp_path):
     path = tmp_path / "a" / "b"
     assert open_store(path).path == path
-    assert json.loads((path / MARKER).read_text())["format"] == 1
+    assert json.loads((path / MARKER).read_text())["format"] == 2
     before = (path / MARKER).read_bytes()
     open_store(path)
     open_store(path, create=False)
@@ -106,9 +106,9 @@ def test_what_cannot_be_written_is_refused_for_writing_only(tmp_path):
 
 def test_a_newer_format_is_refused(tmp_path):
     open_store(tmp_path / "s")
-    (tmp_path / "s" / MARKER).write_text('{"format": 2}')
+    (tmp_path / "s" / MARKER).write_text('{"format": 3}')
     for create in (True, False):
-        refused(tmp_path / "s", "is of format 2, this ckptd reads 1: update ckptd", create=create)
+        refused(tmp_path / "s", "is of format 3, this ckptd reads 2: update ckptd", create=create)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,6 @@ with JobLock(folder):
         str(path.relative_to(tmp_path)): path.stat().st_mode & 0o7777
         for path in (tmp_path / "state", *(tmp_path / "state").rglob("*"))
     }
-    assert len(modes) == 12
+    assert len(modes) == 15
     assert {name for name, mode in modes.items() if mode not in (0o700, 0o600)} == set()
     assert all(mode == (0o700 if (tmp_path / name).is_dir() else 0o600) for name, mode in modes.items())

@@ -45,7 +45,7 @@ def test_the_table(store):
     lines = run("--store", store).splitlines()
     assert lines[0].split() == ["ID", "JOB", "STEP", "WHEN", "SIZE", "REASON", "LOSS", "STATE"]
     assert lines[1].split() == ["aaaaaaaa", "digits", "100", "-", "-", "-", "-", "damaged"]
-    row = r"bbbbbbbb +digits +200 +\d+ s ago +4\.2 kB +signal +0\.25 +complete *"
+    row = r"bbbbbbbb +digits +200 +\d+ s ago +54 B +signal +0\.25 +complete *"
     assert re.fullmatch(row, lines[2])
     assert lines[3].endswith("manifest.json is cut short or damaged: its own hash is not in it")
     assert len(lines) == 4
@@ -60,7 +60,7 @@ def test_json_has_everything(store):
     assert (good["id"], good["step"], good["state"], good["error"]) == ("bbbbbbbb", 200, "complete", None)
     assert (good["job"], good["job_name"], good["loss"]) == (JOB, "digits", 0.25)
     assert good["job_record"]["argv"] == ["python", "digits.py"]
-    assert good["nbytes"] == sum(entry["nbytes"] for entry in good["files"])
+    assert good["nbytes"] == good["content"] == 54
     assert Path(good["path"]).is_dir()
 
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from store_fixtures.making import make_manifest, seal
 
 from ckptd.errors import DamagedError, RefusedError
-from ckptd.store.manifest import GRAPH, MAX_BYTES, TENSORS, FileEntry, Manifest, decode, encode, plain
+from ckptd.store.manifest import GRAPH, MAX_BYTES, TABLE, FileEntry, Manifest, decode, encode, plain
 
 HASH = "blake2b_128:" + "ab" * 16
-FILES = [FileEntry(TENSORS, 4096, HASH), FileEntry(GRAPH, 3, HASH)]
+TENSORS = "tensors-00c0ffee.safetensors"
+FILES = [FileEntry(TENSORS, 8192, HASH, 4096), FileEntry(GRAPH, 3, HASH, 3), FileEntry(TABLE, 5, HASH, 5)]
 FULL = make_manifest(
     7, id="00c0ffee", created=1760000000.5, files=FILES, facts={"loss": 0.5, "sources": {"a": "b"}}
 )
@@ -112,7 +113,7 @@ def test_right_hash_over_wrong_fields_is_refused_or_read_as_it_stands(changes, m
 @pytest.mark.parametrize(
     "name",
     [
-        "../tensors.safetensors",
+        "../tensors-00c0ffee.safetensors",
         "/etc/passwd",
         "..",
         ".",
@@ -134,7 +135,7 @@ def test_names_of_files_stay_in_the_folder(name):
 
 
 def entry(name: str, **changes: Any) -> dict[str, Any]:
-    return {"name": name, "nbytes": 1, "hash": HASH, **changes}
+    return {"name": name, "nbytes": 1, "hash": HASH, "hashed": 1, **changes}
 
 
 GOOD = entry(GRAPH)
@@ -170,8 +171,8 @@ def test_a_hash_with_nan_beside_it_is_refused():
 
 
 def test_newer_format_is_refused_and_told_apart_from_damage():
-    newer = seal({"format": 2, "what": "is new", "id": "00c0ffee"})
-    with pytest.raises(RefusedError, match="format 2, this ckptd reads 1: update ckptd"):
+    newer = seal({"format": 3, "what": "is new", "id": "00c0ffee"})
+    with pytest.raises(RefusedError, match="format 3, this ckptd reads 2: update ckptd"):
         read(newer)
     with pytest.raises(DamagedError):
         read(newer.replace(b'"is new"', b'"is old"'))

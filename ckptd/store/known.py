@@ -1,0 +1,125 @@
+"""Tensor files of the newest checkpoint that this process knows to be right, and what of them can be used again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ckptd.errors import CkptdError
+from ckptd.store.manifest import FileEntry, Manifest
+from ckptd.store.pack import Pack
+from ckptd.store.storages import Stored
+from ckptd.store.verify import read_table, verify_pack
+
+RECHECK_SECONDS = 86_400.0
+"""What was last read or written longer ago is read again before it is referred to."""
+MOST_FILES = 64
+"""A checkpoint links at most so many tensor files: the smallest are written together beyond that."""
+
+
+@dataclass
+class KnownPack:
+    """A tensor file in the newest checkpoint."""
+
+    entry: FileEntry
+    data_nbytes: int
+    """Of all that it holds, as it is in the file."""
+    sizes: dict[str, int]
+    """Key to its bytes in the file, of what the newest checkpoint uses."""
+    stored: dict[str, Stored]
+    """By key."""
+    inode: tuple[int, int, int, int]
+    """By which the file is known again: see ``identity``."""
+    checked: float
+    """When it was last read or written, on the monotonic clock."""
+
+
+@dataclass
+class Known:
+    """What ``write_checkpoint`` may link instead of writing it: the tensor files of one checkpoint.
+
+    It is filled by ``trust``, for a checkpoint that this process has verified in full, and by each commit.
+    """
+
+    path: Path | None = None
+    algorithm: str = ""
+    packs: dict[str, KnownPack] = field(default_factory=dict)
+
+    def trust(self, path: Path, manifest: Manifest, checked: dict[str, float] | None = None) -> None:
+        """Take over a checkpoint whose every byte was verified, just now or at ``checked`` (name to time)."""
+        self.forget()
+        if manifest.format == 1:
+            return  # its files have other names for what they hold
+        now = time.monotonic()
+        opened: dict[str, Pack] = {}
+        try:
+            for entry in manifest.packs:
+                opened[entry.name] = Pack(path, entry)
+            table = read_table(path, manifest, opened)
+            for name, pack in opened.items():
+                own = {each.key: each for each in table.values() if each.file == name}
+                self.packs[name] = KnownPack(
+                    pack.entry, sum(each.nbytes for each in pack.entries.values()),
+                    {key: pack.find(each)[0].nbytes for key, each in own.items()}, own,
+                    identity(path / name), (checked or {}).get(name, now),
+                )  # fmt: skip
+            self.path, self.algorithm = path, _algorithm(manifest)
+        except (CkptdError, OSError):
+            self.forget()  # then the next checkpoint writes everything
+        finally:
+            for pack in opened.values():
+                pack.close()
+
+    def forget(self) -> None:
+        """Trust nothing."""
+        self.path, self.algorithm = None, ""
+        self.packs.clear()
+
+    def usable(self, wanted: Iterable[str], algorithm: str) -> dict[str, list[str]]:
+        """Which tensor files to link for the wanted keys: name to the keys that it then provides."""
+        if self.path is None or algorithm != self.algorithm:
+            return {}
+        wanted = set(wanted)
+        found: dict[str, list[str]] = {}
+        for name, pack in self.packs.items():
+            keys = [key for key in pack.sizes if key in wanted]
+            if keys and 2 * sum(pack.sizes[key] for key in keys) >= pack.data_nbytes and self._right(name):
+                found[name] = keys
+        most = sorted(found, key=lambda name: -self.packs[name].data_nbytes)[:MOST_FILES]
+        return {name: found[name] for name in most}
+
+    def _right(self, name: str) -> bool:
+        """Whether a file is still the one that was found right, and that not too long ago."""
+        assert self.path is not None
+        pack = self.packs[name]
+        try:
+            if identity(self.path / name) != pack.inode:
+                return False
+            if time.monotonic() - pack.checked < RECHECK_SECONDS:
+                return True
+            opened = Pack(self.path, pack.entry)
+            try:
+                verify_pack(self.path, opened, list(pack.stored.values()), self.algorithm)
+            finally:
+                opened.close()
+        except (CkptdError, OSError):
+            return False  # damaged, or gone: what it held is in memory, and is written anew
+        pack.checked = time.monotonic()
+        return True
+
+    def checked(self) -> dict[str, float]:
+        """When each file was last found right."""
+        return {name: pack.checked for name, pack in self.packs.items()}
+
+
+def identity(file: Path) -> tuple[int, int, int, int]:
+    """Device, number, size and time of the last change of a file. Raises OSError."""
+    status = os.stat(file, follow_symlinks=False)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _algorithm(manifest: Manifest) -> str:
+    return manifest.packs[0].hash.partition(":")[0] if manifest.packs else ""

@@ -1,0 +1,172 @@
+"""What a checkpoint writes of its storages, and what it links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ckptd.memory.segment import ITEM_BYTES, Tensor
+from ckptd.store import compress, disk, hashing
+from ckptd.store.known import Known, identity
+from ckptd.store.manifest import FileEntry
+from ckptd.store.storages import ZSTD, Stored, key_of
+from ckptd.store.tensorfile import make_head
+
+CHUNK = 4 << 20
+"""Bytes hashed and written at a time."""
+Step = Callable[[int], None]
+"""Called with the bytes done since the last call; raises if the caller gives up."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A storage that is to be written."""
+
+    key: str
+    tensor: Tensor
+    view: memoryview
+
+
+@dataclass
+class Plan:
+    """Which files a checkpoint will have, and which of them are new."""
+
+    algorithm: str
+    stored: list[Stored] = field(default_factory=list)
+    linked: list[FileEntry] = field(default_factory=list)
+    new: dict[str, list[Item]] = field(default_factory=dict)
+    """Name of a tensor file to what goes into it."""
+
+    def release(self) -> None:
+        """Let the segment's memory go."""
+        for items in self.new.values():
+            for item in items:
+                item.view.release()
+
+
+def make_plan(
+    data: memoryview,
+    tensors: Sequence[Tensor],
+    ident: str,
+    work: Path,
+    known: Known,
+    algorithm: str,
+    step: Step,
+) -> Plan:
+    """Hash all storages, and link into ``work`` what is there already.
+
+    ``data`` holds the bytes of all ``tensors``; ``ident`` is the checkpoint's id. Raises what ``step`` raises.
+    """
+    items: dict[str, Item] = {}
+    keys: list[str] = []
+    for tensor in tensors:
+        view = data[tensor.offset : tensor.offset + tensor.nbytes]
+        key = key_of(digest(view, algorithm, step), tensor.nbytes)
+        keys.append(key)
+        if key in items:
+            view.release()
+        else:
+            items[key] = Item(key, tensor, view)
+    plan = Plan(algorithm)
+    where: dict[str, str] = {}
+    for name, provided in known.usable(items, algorithm).items():
+        if _link(known, name, work):
+            plan.linked.append(known.packs[name].entry)
+            where.update((key, name) for key in provided)
+    settled = {key for pack in known.packs.values() for key in pack.sizes}
+    for key, item in items.items():
+        if key in where:
+            item.view.release()
+            continue
+        name = where[key] = f"{'settled' if key in settled else 'tensors'}-{ident}.safetensors"
+        plan.new.setdefault(name, []).append(item)
+    plan.stored = [
+        Stored(tensor.name, tensor.dtype, tensor.nbytes, key.partition("-")[0], where[key])
+        for tensor, key in zip(tensors, keys, strict=True)
+    ]
+    return plan
+
+
+def digest(view: memoryview, algorithm: str, step: Step) -> str:
+    """The hash of some bytes, hex."""
+    hasher = hashing.hasher(algorithm)
+    for start in range(0, view.nbytes, CHUNK):
+        step(0)
+        with view[start : start + CHUNK] as chunk:
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _link(known: Known, name: str, work: Path) -> bool:
+    """Give a known file a name in the new checkpoint; False where that can't be done."""
+    assert known.path is not None
+    link = work / name
+    try:
+        os.link(known.path / name, link, follow_symlinks=False)
+    except OSError:
+        return False  # its checkpoint was removed, it has too many links, or the file system knows none
+    with suppress(OSError):
+        if identity(link) == known.packs[name].inode:
+            return True
+    link.unlink(missing_ok=True)
+    return False
+
+
+class PackFile:
+    """A tensor file that is to be written."""
+
+    def __init__(self, name: str, items: Sequence[Item], *, squeeze: bool) -> None:
+        """``squeeze``: compress what gets smaller. Raises ValueError for what such a file can't hold."""
+        self.name = name
+        small = {item.key for item in items if squeeze and compress.worthwhile(item.view)}
+        # Compressed ones are of no element size: behind all others, so that those are aligned.
+        self._items = sorted(items, key=lambda item: (item.key in small, -ITEM_BYTES[item.tensor.dtype]))
+        self._small = small
+        offset, tensors = 0, []
+        for item in self._items:
+            tensors.append(self._entry(item, offset, item.view.nbytes))
+            offset += tensors[-1].nbytes
+        self._head = len(make_head(tensors))
+        self.room = self._head + offset
+        """Bytes that it takes at most."""
+
+    def _entry(self, item: Item, offset: int, nbytes: int) -> Tensor:
+        if item.key in self._small:
+            bound = nbytes + nbytes // 128 + 1024  # zstd's own bound, and some
+            return Tensor(item.key + ZSTD, "U8", bound, offset)
+        return Tensor(item.key, item.tensor.dtype, nbytes, offset)
+
+    def write(self, fd: int, algorithm: str, step: Step) -> FileEntry:
+        """Write it to an empty file. Raises OSError, and what ``step`` raises."""
+        os.lseek(fd, self._head, os.SEEK_SET)
+        offset = 0
+        tensors: list[Tensor] = []
+        for item in self._items:
+            if item.key in self._small:
+                frame = compress.squeeze(item.view)
+                tensors.append(Tensor(item.key + ZSTD, "U8", len(frame), offset))
+                disk.write_all(fd, frame)
+                step(item.view.nbytes)
+            else:
+                tensors.append(Tensor(item.key, item.tensor.dtype, item.view.nbytes, offset))
+                write_view(fd, item.view, step)
+            offset += tensors[-1].nbytes
+        head = make_head(tensors, self._head)
+        os.lseek(fd, 0, os.SEEK_SET)
+        disk.write_all(fd, head)
+        step(len(head))
+        os.ftruncate(fd, len(head) + offset)
+        hasher = hashing.hasher(algorithm)
+        hasher.update(head)
+        return FileEntry(self.name, len(head) + offset, hashing.written(algorithm, hasher), len(head))
+
+
+def write_view(fd: int, view: memoryview, step: Step) -> None:
+    """Write bytes in chunks. Raises OSError, and what ``step`` raises."""
+    for start in range(0, view.nbytes, CHUNK):
+        with view[start : start + CHUNK] as chunk:
+            disk.write_all(fd, chunk)
+            step(chunk.nbytes)

@@ -1,0 +1,58 @@
+"""What ``ckptd pin`` says of a checkpoint: pin.json in its folder."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ckptd.errors import NoStoreError, UsageError
+from ckptd.store import disk
+from ckptd.store.index import Entry
+from ckptd.store.manifest import dump_json, load_json
+from ckptd.store.retention import Mark
+
+PIN = "pin.json"
+MAX_BYTES = 1 << 16
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def read_mark(path: Path) -> Mark:
+    """The mark of the checkpoint ``path``. One that can't be read counts as a pin: rather keep too much."""
+    try:
+        fields = load_json(disk.read_file(path / PIN, MAX_BYTES))
+    except FileNotFoundError:
+        return Mark()
+    except (OSError, ValueError):
+        return Mark(pinned=True)
+    tags = fields.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        return Mark(pinned=True)
+    return Mark(fields.get("pinned") is not False, tuple(tags))
+
+
+def write_mark(path: Path, mark: Mark) -> None:
+    """Set the mark of a checkpoint; an empty one is no mark. Raises NoStoreError, UsageError."""
+    for tag in mark.tags:
+        if not TAG.fullmatch(tag):
+            raise UsageError(f"{tag!r} is no tag: letters, digits, dots, dashes, 64 at most")
+    try:
+        if mark == Mark():
+            (path / PIN).unlink(missing_ok=True)
+            disk.sync_folder(path)
+        else:
+            fields = {"since": time.time(), "pinned": mark.pinned, "tags": sorted(set(mark.tags))}
+            disk.replace_file(path / PIN, dump_json(fields))
+    except OSError as error:
+        raise NoStoreError(f"can't mark {path}: {disk.reason(error)}") from error
+
+
+def read_marks(entries: Iterable[Entry]) -> dict[str, Mark]:
+    """All marks, by id of the checkpoint; what has none is left out."""
+    found = {}
+    for entry in entries:
+        mark = read_mark(entry.path)
+        if mark != Mark():
+            found[entry.id] = mark
+    return found

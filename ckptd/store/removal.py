@@ -1,0 +1,157 @@
+"""Taking checkpoints away: never the newest that is whole, nor one that somebody reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ckptd.errors import CkptdError, DamagedError, NoStoreError
+from ckptd.store import disk, index
+from ckptd.store.hold import alone
+from ckptd.store.index import Entry
+from ckptd.store.layout import JobFolder
+from ckptd.store.pins import read_marks
+from ckptd.store.retention import Policy, Verdict, decide
+from ckptd.store.verify import verify_checkpoint
+
+SPARE = 1.25
+"""How many times what the last checkpoint wrote is to be free for the next."""
+
+
+@dataclass
+class Removed:
+    """What a removal did."""
+
+    gone: list[Path] = field(default_factory=list)
+    held: list[Path] = field(default_factory=list)
+    """Not removed: somebody reads them."""
+    room: list[Path] = field(default_factory=list)
+    """Those among ``gone`` that the policy would have kept: room was needed."""
+    missing: int = 0
+    """Bytes that are still missing for the next checkpoint."""
+
+
+def remove(folder: JobFolder, paths: Sequence[Path]) -> Removed:
+    """Take the names of checkpoints away, durably, and only then their files: a kill in between tears nothing.
+
+    Raises NoStoreError.
+    """
+    done = Removed()
+    trash: list[Path] = []
+    try:
+        if paths:
+            disk.make_folder(folder.work)
+        for path in paths:
+            with alone(path) as free:
+                if not free:
+                    done.held.append(path)
+                    continue
+                place = folder.work / f"removed-{path.name}-{os.urandom(4).hex()}"
+                try:
+                    path.rename(place)
+                except FileNotFoundError:
+                    continue  # another process was faster
+                trash.append(place)
+                done.gone.append(path)
+        if trash:
+            disk.sync_folder(folder.checkpoints)
+    except OSError as error:
+        raise NoStoreError(
+            f"old checkpoints in {folder.checkpoints} can't be removed: {disk.reason(error)}"
+        ) from error
+    finally:
+        for place in trash:
+            disk.remove_folder(place)  # what stays is swept by the next writer
+    return done
+
+
+def newest_whole(
+    entries: Sequence[Entry], check: Callable[[Path], object] = verify_checkpoint
+) -> Entry | None:
+    """The newest checkpoint whose every byte is right; None if there is none. Raises RefusedError."""
+    for entry in reversed(entries):
+        try:
+            check(entry.path)
+        except DamagedError:
+            continue
+        return entry
+    return None
+
+
+def plan(folder: JobFolder, policy: Policy, *, all_marks: bool = True) -> list[Verdict]:
+    """What the policy makes of the checkpoints of a job, oldest first. Raises DamagedError.
+
+    ``all_marks=False``: of those that stay anyway, don't look whether they are pinned too.
+    """
+    found = index.entries(folder)
+    if all_marks:
+        return decide(found, policy, read_marks(found))
+    first = decide(found, policy)
+    return decide(found, policy, read_marks(v.entry for v in first if v.weak or not v.keep))
+
+
+def forget(folder: JobFolder, verdicts: Sequence[Verdict], whole: Entry | None) -> Removed:
+    """Remove what goes, but never ``whole``, the newest that is known to be so. Raises NoStoreError."""
+    return remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry is not whole])
+
+
+def retain(folder: JobFolder, policy: Policy, newest: Path, needed: int) -> Removed:
+    """What follows a commit: what the policy lets go is removed, and where the disk runs low, more.
+
+    ``newest`` was just committed and stays. ``needed``: bytes that are to be free for the next checkpoint.
+    Beyond the policy go only checkpoints that nothing but ``--keep-last`` keeps, oldest first, and none
+    more than it takes. Raises CkptdError.
+    """
+    verdicts = plan(folder, policy, all_marks=False)
+    done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != newest])
+    weak = [v.entry.path for v in verdicts if v.weak and v.entry.path != newest]
+    _make_room(folder, weak, needed, done)
+    _tidy(folder, verdicts, set(done.gone))
+    return done
+
+
+def make_room(folder: JobFolder, policy: Policy, newest: Path | None, needed: int) -> Removed:
+    """The same where a commit has found the disk full. Raises CkptdError."""
+    verdicts = plan(folder, policy, all_marks=False)
+    stays = newest or next((v.entry.path for v in reversed(verdicts) if v.entry.good), None)
+    done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != stays])
+    _make_room(folder, [v.entry.path for v in verdicts if v.weak and v.entry.path != stays], needed, done)
+    return done
+
+
+def _make_room(folder: JobFolder, weak: Sequence[Path], needed: int, done: Removed) -> None:
+    """Remove one after the other until enough is free."""
+    for path in weak:
+        if free_bytes(folder.path) >= needed:
+            return
+        more = remove(folder, [path])
+        done.gone += more.gone
+        done.room += more.gone
+        done.held += more.held
+    done.missing = max(0, needed - free_bytes(folder.path))
+
+
+def free_bytes(path: Path) -> int:
+    """What can be written on the file system of ``path``; 0 if that can't be told."""
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return 0
+
+
+def _tidy(folder: JobFolder, verdicts: Sequence[Verdict], gone: set[Path]) -> None:
+    """Keep the cache for listings from growing without end."""
+    kept = [v.entry for v in verdicts if v.entry.path not in gone]
+    try:
+        size = (folder.path / index.INDEX).stat().st_size
+        if size > 1 << 16 and size > 2 * len(kept) * LINE_BYTES:
+            index.rewrite(folder, [entry for entry in kept if entry.path.is_dir()])
+    except (OSError, CkptdError):
+        return  # it is only a cache
+
+
+LINE_BYTES = 400
+"""About the length of a line in it."""
