@@ -1,0 +1,49 @@
+"""Capture of plain data keeps pace with pickle, and grows with the data, not with its square."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
+
+import plain
+
+SIZE = 100_000
+RATIO = 6
+"""Twice what is promised on a machine that has nothing else to do, for data of a tenth of the size."""
+GROWTH = 14
+"""For 10 times the data; 10 is linear, 100 the square."""
+
+
+@pytest.fixture(autouse=True)
+def _segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", sorted(plain.SETS))
+def test_capture_keeps_pace_with_pickle(name: str) -> None:
+    data = plain.SETS[name](SIZE)
+    best = min(plain.measure(data, 1)["capture_ratio"] for _ in range(3))
+    assert best <= RATIO
+
+
+@pytest.mark.parametrize("name", ["replay_floats", "replay_arrays", "nested", "ragged"])
+def test_ten_times_the_data_takes_about_ten_times_as_long(name: str) -> None:
+    small, large = (plain.SETS[name](size) for size in (SIZE // 5, SIZE * 2))
+
+    def growth() -> tuple[float, float]:
+        one, ten = plain.measure(small, 3), plain.measure(large, 1)
+        return ten["capture"] / one["capture"], ten["restore"] / one["restore"]
+
+    found = [growth() for _ in range(2)]
+    assert min(capture for capture, _ in found) <= GROWTH
+    assert min(restore for _, restore in found) <= GROWTH
+
+
+def test_what_comes_back_is_what_was_there() -> None:
+    for name in ("replay_floats", "replay_dicts", "nested", "ragged", "mixed", "counts"):
+        data = plain.SETS[name](3000)
+        assert plain.restore(plain.capture(data)) == data
