@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import random
+import threading
 import types
 from collections import deque
 from collections.abc import Iterator
@@ -75,6 +76,8 @@ class _Walk:
             return f"<RandomState {_hash(_plain(obj.get_state(legacy=False)))}>"
         if isinstance(obj, torch.Generator):
             return f"<torch {_hash(obj.get_state().numpy().tobytes())}>"
+        if isinstance(obj, threading.Thread):
+            return f"<thread {obj.name}>"
         if isinstance(obj, logging.Logger):
             return f"<logger {obj.name} {obj.level}>"  # what else it has is a cache
         if isinstance(obj, io.IOBase):

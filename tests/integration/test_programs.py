@@ -1,24 +1,34 @@
-"""Small training programs in the styles that people write, each stopped a few times: they end as if left alone.
+"""Small training programs in the styles that people write, each stopped at many moments: they end as if left alone.
 
 The programs in tests/programs know nothing of ckptd. Each ends with a line that stands for its weights,
-optimizers and random generators; what it prints and writes is compared byte by byte.
+optimizers and random generators; what it prints, what it writes and what its variables hold at the end is
+compared byte by byte. Most are run in a warm process (fuzz.warm: all but the supervisor is as it is under
+``ckptd run``), at MOMENTS safe points each; some are stopped by real signals under ``ckptd run``.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from conftest import SEED
+from fuzz.warmers import Job, Warmers
 
 from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_plain, unrepeated
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
-OTHERS = {"lazy", "appends", "producer", "sums"}
-"""What has a test of its own, and what the programs import."""
+MOMENTS = 25
+"""Safe points at which a program is stopped, drawn by the seed; all of them if it has fewer."""
+PARTS = {"sums"}
+"""What programs import."""
+COLD = {"bars": "its folder has the time in its name", "appends": "it appends to a file that is there before"}
+"""Programs that are of no use in a warm process, and why."""
 TAIL = 6
 """Lines at the end behind which a program may be over before it can be stopped."""
 
@@ -39,42 +49,55 @@ class Program:
         return {"PYTHONPATH": str(PROGRAMS)} if self.name == "pack" else {}
 
 
-TABLE = [
-    Program("averages"),
-    Program("bars"),
-    Program("closures"),
-    Program("dqn"),
-    Program("folds", stops=3),
-    Program("gan"),
-    Program("iterable"),
-    Program("lbfgs"),
-    Program("lines"),
-    Program("maml"),
-    Program("memory"),
-    Program("pack"),
-    Program("perm"),
-    Program("queues"),
-    Program("raising"),
-    Program("reinforce"),
-    Program("resume"),
-    Program("rnn"),
-    Program("semi"),
-    Program("stream"),
-    Program("targets"),
-    Program("trainer", stops=3),
-    Program("vae"),
-    Program("values"),
-    Program("wgan"),
-    Program("workers"),
-]
+LIVE = [Program("bars"), Program("dqn"), Program("pack"), Program("trainer", stops=3), Program("workers")]
+"""Those that are stopped by real signals: a terminal's bars, a module, worker processes, signal handlers."""
+WARM = sorted(path.stem for path in PROGRAMS.glob("*.py") if path.stem not in {*PARTS, *COLD})
+REFUSED = sorted(PROGRAMS.glob("refused/*.py"))
 
 
-def test_every_program_is_in_the_table():
-    found = {path.stem for path in PROGRAMS.glob("*.py")}
-    assert {program.name for program in TABLE} == found - OTHERS | {"pack"}
+@pytest.fixture(scope="module")
+def warmers() -> Iterator[Warmers]:
+    with Warmers(1) as found:  # pytest-xdist has as many processes as there are processors
+        yield found
 
 
-@pytest.mark.parametrize("program", TABLE, ids=lambda program: program.name)
+def job_of(path: Path) -> Job:
+    """Stop the program at MOMENTS safe points, and some of the resumed ones once more."""
+    return {
+        "text": path.read_text(),
+        "most": MOMENTS,
+        "seed": SEED,
+        "twice": 0.2,
+        "seconds": 60,
+        "sleepless": True,
+        "folder": str(PROGRAMS),
+    }
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_a_program_goes_on_from_every_moment_as_if_left_alone(name: str, warmers: Warmers):
+    verdict = warmers.examine(job_of(PROGRAMS / f"{name}.py"))
+    assert verdict["bad"] == ""
+    assert verdict["failures"] == []
+    assert verdict["refused"] == {}
+    assert verdict["undumped"] == {}
+    assert verdict["pairs"] > 0
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
+def test_what_cannot_be_carried_over_is_refused_in_a_sentence(path: Path, warmers: Warmers):
+    text = path.read_text()
+    promised = " ".join((ast.get_docstring(ast.parse(text)) or "").split()).partition("Refused: ")[2]
+    assert promised
+    verdict = warmers.examine(job_of(path))
+    assert verdict["bad"] == ""
+    assert verdict["failures"] == []
+    said = {*verdict["undumped"], *verdict["refused"]}
+    assert said
+    assert [sentence for sentence in said if promised not in sentence] == []
+
+
+@pytest.mark.parametrize("program", LIVE, ids=lambda program: program.name)
 def test_a_stopped_program_ends_as_if_left_alone(program, tmp_path, seeded):
     plain = run_plain(program.command, tmp_path / "plain", env=program.env)
     assert plain.status == 0, plain.stderr.decode()
@@ -91,25 +114,12 @@ def test_a_stopped_program_ends_as_if_left_alone(program, tmp_path, seeded):
     assert leftovers(store) == []
 
 
-def test_a_thread_of_the_program_refuses_the_dump_and_training_goes_on(tmp_path):
-    program = Program("producer")
-    plain = run_plain(program.command, tmp_path / "plain")
-    under = run_ckptd(
-        program.command, tmp_path / "under", store=tmp_path / "store", actions=[Action(Line("", 8))]
-    )
+def test_a_dump_that_is_refused_leaves_training_as_it_was(tmp_path):
+    program = PROGRAMS / "refused" / "producer.py"
+    plain = run_plain([program], tmp_path / "plain")
+    under = run_ckptd([program], tmp_path / "under", store=tmp_path / "store", actions=[Action(Line("", 8))])
     assert compare(plain, under) == []
     assert b"the program's thread 'Thread-1 (produce)' runs at " in under.stderr
-    assert len(under.processes) == 1
-
-
-def test_a_sampler_that_draws_as_it_goes_refuses_the_dump_and_training_goes_on(tmp_path):
-    program = Program("lazy")
-    plain = run_plain(program.command, tmp_path / "plain")
-    under = run_ckptd(
-        program.command, tmp_path / "under", store=tmp_path / "store", actions=[Action(Line("^step 20 "))]
-    )
-    assert compare(plain, under) == []
-    assert b"a DataLoader's sampler draws from the global random generator as it goes" in under.stderr
     assert len(under.processes) == 1
 
 

@@ -1,4 +1,7 @@
-"""A thread of its own feeds the training through a queue: that cannot be carried over."""
+"""A thread of its own feeds the training through a queue.
+
+Refused: the program's thread 'Thread-1 (produce)' runs at
+"""
 
 import threading
 import queue

@@ -1,4 +1,7 @@
-"""A sampler of the program's own that draws from the global generator as it goes. (It can't be carried over.)"""
+"""A sampler of the program's own that draws from the global generator as it goes.
+
+Refused: a DataLoader's sampler draws from the global random generator as it goes
+"""
 
 import time
 
