@@ -35,6 +35,10 @@ ENDS = 128
 """Of a longer list so many elements at each end are looked at."""
 ALL_BYTES = 4 << 20
 """A larger tensor is digested in full only if it is a parameter, a buffer or an optimizer's."""
+NORMED = 1 << 20
+"""Elements of a tensor whose norm is told at most."""
+FEW = 4
+"""Elements of a tensor that are told each."""
 SHOWN = 60
 """Characters of a value that people are shown."""
 
@@ -263,13 +267,30 @@ def _text(value: Any) -> str:
         return f"int {value:x}"
 
 
+def _show_tensor(tensor: torch.Tensor) -> str:
+    """A few numbers as they are; of more the type, the shape and, for those with a fraction, the norm."""
+    kind = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+    count = tensor.numel()
+    if tensor.layout is not torch.strided or tensor.device.type == "meta" or not 0 < count <= NORMED:
+        return kind
+    try:
+        with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+            flat = tensor.detach().reshape(-1)
+            if count == 1:
+                return f"{flat[0].item():.9g}"
+            if count <= FEW:
+                return "[" + ", ".join(f"{number:.9g}" for number in flat.tolist()) + "]"
+            if not tensor.is_floating_point():
+                return kind
+            return f"{kind} of norm {float(torch.linalg.vector_norm(flat, dtype=torch.float64)):.9g}"
+    except (RuntimeError, NotImplementedError):  # without storage, or of a type that has no norm
+        return kind
+
+
 def _show(value: Any) -> str:
-    """A value as people are shown it: a tensor of one number as that number."""
+    """A value as people are shown it."""
     if isinstance(value, torch.Tensor):
-        plain = value.layout is torch.strided and value.device.type != "meta" and not value.is_complex()
-        if value.numel() == 1 and plain:
-            return f"{float(value.detach().reshape(-1)[0]):.9g}"
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        return _show_tensor(value)
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype!s}{list(value.shape)}" if value.shape else str(value)
     text = _text(value).partition(" ")[2]

@@ -77,7 +77,7 @@ def compare_plain(one: Output, two: Output) -> tuple[list[Unlike], LeftOut]:
             lines = _differing_lines(ours, theirs)
             if lines is None:
                 left_out.names.add(name)
-            else:
+            elif lines:
                 left_out.lines[name] = lines
     return found, left_out
 
@@ -108,7 +108,7 @@ def _compare_file(name: str, plain: Path, other: Path, left_out: LeftOut) -> lis
         ours, theirs = (lines[number] if number < len(lines) else None for lines in (one, two))
         if ours == theirs or number in skipped:
             continue
-        if ours is not None and theirs is not None and _CLOCK.sub(b"", ours) == _CLOCK.sub(b"", theirs):
+        if ours is not None and theirs is not None and _is_clock(ours, theirs):
             left_out.clocks[name] += 1
             continue
         return [Unlike(name, f"line {number + 1}", _show(ours), _show(theirs))]
@@ -116,11 +116,17 @@ def _compare_file(name: str, plain: Path, other: Path, left_out: LeftOut) -> lis
 
 
 def _differing_lines(one: Path, two: Path) -> set[int] | None:
-    """Numbers of the lines that differ; None if these are no texts of as many lines."""
+    """Numbers of the lines that differ in more than times; None if these are no texts of as many lines."""
     ours, theirs = _lines(one), _lines(two)
     if ours is None or theirs is None or len(ours) != len(theirs):
         return None
-    return {number for number, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]}
+    pairs = enumerate(zip(ours, theirs, strict=True))
+    return {number for number, (a, b) in pairs if a != b and not _is_clock(a, b)}
+
+
+def _is_clock(one: bytes, two: bytes) -> bool:
+    """The lines differ in nothing but times."""
+    return _CLOCK.sub(b"", one) == _CLOCK.sub(b"", two)
 
 
 def _lines(path: Path) -> list[bytes] | None:

@@ -175,7 +175,9 @@ def _require_training(proof: Proof, bare: Finished, plain: Finished) -> None:
         raise CkptdError(
             f"the command fails by itself, with status {bare.status}: {' '.join(last) or 'it says nothing'}"
         )
-    why = plain.said[-1] if plain.said else "it never called backward() or an optimizer's step()"
+    why = "it never called backward() or an optimizer's step()"
+    if not plain.journal.exists():
+        why = plain.said[-1] if plain.said else "no Python program in it imported torch"
     raise CkptdError(f"the command made no training step that ckptd can see: {why}")
 
 

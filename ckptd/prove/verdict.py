@@ -115,20 +115,28 @@ def _parted(parting: Parting) -> str:
         change = parting.changes[0]
         return f"the runs have not as many steps (plain: {change.plain}, stopped: {change.other})"
     first = parting.changes[0]
-    return f"step {parting.step} is the first that differs: in {names} ({first.plain} and not {first.other})"
+    return f"step {parting.step} is the first that differs: in {names} ({_values(first)})"
 
 
 def _after_stop(proof: Proof) -> str:
     """Which interruption it must have been."""
     at = proof.partings.first[0].step
-    before = [stop.saved for stop in proof.stops if stop.saved is not None and stop.saved <= at]
-    return f"after the stop at step {before[-1]}, " if before else "before any stop, "
+    before = [str(stop.saved) for stop in proof.stops if stop.saved is not None and stop.saved <= at]
+    stops = "the stop at step" if len(before) == 1 else "the stops at steps"
+    return f"after {stops} {', '.join(before)}, " if before else "before any stop, "
+
+
+def _values(change: Change) -> str:
+    """What it is, and what it should be; a norm can be the same where the bytes are not."""
+    if change.plain == change.other:
+        return f"other bytes: {change.other}" if change.other else "another state"
+    return f"{change.other} and not {change.plain}"
 
 
 def _at(partings: Partings) -> str:
     first = partings.first[0]
     change = first.changes[0]
-    values = f" ({change.plain}, {change.other})" if change.plain != change.other else ""
+    values = f" ({change.plain} and {change.other})" if change.plain != change.other else ""
     return f" from step {first.step} on: in {_names(first.changes)}{values}"
 
 
@@ -156,12 +164,15 @@ def _names(changes: list[Change]) -> str:
 def _table_of_partings(partings: Partings, proof: Proof) -> list[str]:
     ours, theirs = ("plain", "stopped") if proof.deterministic else ("one run", "the other")
     lines = [f"| at | what differs | {ours} | {theirs} |", "|---|---|---|---|"]
-    for parting in partings.first[:STEPS_SHOWN]:
+    rows = {(parting.where, parting.step): parting for parting in reversed(partings.first)}
+    shown = list(reversed(rows.values()))[: STEPS_SHOWN if proof.deterministic else 2]
+    for parting in shown:
         first = parting.changes[0]
         where = f"resume at {parting.step}" if parting.where == "resume" else f"step {parting.step}"
         lines.append(f"| {where} | {_names(parting.changes)} | {_cell(first.plain)} | {_cell(first.other)} |")
-    if partings.count > STEPS_SHOWN:
-        lines.append(f"| | and at {_count(partings.count - STEPS_SHOWN, 'event')} more | | |")
+    more = partings.count - partings.first.index(shown[-1]) - 1
+    if more:
+        lines.append(f"| | and at {_count(more, 'event')} more | | |")
     return lines
 
 
@@ -188,7 +199,7 @@ def _facts(proof: Proof) -> list[tuple[str, str]]:
     facts = [("command", f"`{shlex.join(proof.argv)}`")]
     if proof.deterministic:
         facts += [("stopped", _stops(proof)), ("without ckptd", _bare(proof))]
-    facts += [("compared", f"at each of {_count(proof.plain.events, 'training event')}: loss, {compared}")]
+    facts += [("compared", f"at each of {_count(len(proof.plain.steps), 'training step')}: loss, {compared}")]
     if proof.deterministic:
         files = len(proof.runs[-1].output.written)
         facts.append(
