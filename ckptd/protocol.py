@@ -21,11 +21,23 @@ MAX_BYTES = 1 << 20
 """No message is larger: tensors and graphs travel through shared memory, never over the socket."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Message:
     """Base of all messages."""
 
     kinds: ClassVar[dict[str, type[Message]]] = {}
+
+    # Written out once: dataclass() would make them anew for each kind, in each process that starts.
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), repr(self)))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -35,7 +47,7 @@ class Message:
 # ---- agent -> supervisor ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Hello(Message):
     """The agent is armed: the process has begun to import torch, or is about to resume."""
 
@@ -48,7 +60,7 @@ class Hello(Message):
     """Folder of the checkpoint that this process resumes from, or ''."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Progress(Message):
     """Where training stands; sent at most once a second while something changes."""
 
@@ -60,7 +72,7 @@ class Progress(Message):
     """Mean length of a step since the last Progress."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Notice(Message):
     """A signal that asks the process to end has reached it."""
 
@@ -68,14 +80,14 @@ class Notice(Message):
     """Signal number."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Due(Message):
     """By the agent's own count of steps a periodic checkpoint is due (``--every 500steps``)."""
 
     step: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Dumped(Message):
     """The copy in shared memory is complete: the supervisor owns the segment from here on."""
 
@@ -87,7 +99,7 @@ class Dumped(Message):
     """How long training stood still for it."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Undumped(Message):
     """No dump was made."""
 
@@ -96,7 +108,7 @@ class Undumped(Message):
     """One sentence."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Resumed(Message):
     """The saved state has been grafted; the program runs on from here."""
 
@@ -105,7 +117,7 @@ class Resumed(Message):
     """From the start of the process to this moment."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Refused(Message):
     """The resume would not be exact. The process ends without having changed anything."""
 
@@ -113,12 +125,12 @@ class Refused(Message):
     """One sentence: what and where, and the way out."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Finished(Message):
     """The program has come to its end by itself; what is left is the interpreter's own tidying up."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Said(Message):
     """Something that the user should read once."""
 
@@ -130,7 +142,7 @@ class Said(Message):
 # ---- supervisor -> agent ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Welcome(Message):
     """Answer to Hello."""
 
@@ -138,7 +150,7 @@ class Welcome(Message):
     """Ask for a dump (Due) whenever this many steps have gone by; 0: never."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Dump(Message):
     """Take a dump at the next safe point."""
 
@@ -152,7 +164,7 @@ class Dump(Message):
     """True: the process ends once the checkpoint is committed. False: training goes on."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Saved(Message):
     """The checkpoint is committed."""
 
@@ -161,7 +173,7 @@ class Saved(Message):
     step: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Unsaved(Message):
     """The dump could not be made durable; training goes on."""
 

@@ -11,10 +11,13 @@ import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import psutil
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ckptd.errors import CkptdError, CommandNotFoundError, CommandUnusableError
+
+if TYPE_CHECKING:  # else imported where it is used: the program need not wait for it to start
+    import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
 _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -31,6 +34,8 @@ class ProcessId:
 
     def alive(self) -> bool:
         """Whether it still runs (a zombie does not)."""
+        import psutil
+
         try:
             process = psutil.Process(self.pid)
             return _same(process.create_time(), self.started) and process.status() != psutil.STATUS_ZOMBIE
@@ -40,6 +45,8 @@ class ProcessId:
 
 def process_id(pid: int) -> ProcessId:
     """The identity of a running (or not yet reaped) process; raises psutil.NoSuchProcess."""
+    import psutil
+
     return ProcessId(pid, psutil.Process(pid).create_time())
 
 
@@ -112,13 +119,13 @@ class Tree:
     """All processes of the job: our descendants, except those that were ours before it began."""
 
     def __init__(self) -> None:
-        self._before = {(p.pid, p.create_time()) for p in _children(psutil.Process())}
+        self._before = set() if _childless() else {(p.pid, p.create_time()) for p in _children()}
 
     def living(self) -> list[psutil.Process]:
         """Descendants that still run."""
         foreign = self._before
         found: list[psutil.Process] = []
-        for child in _children(psutil.Process()):
+        for child in _children():
             if (child.pid, _created(child)) in foreign:
                 continue
             found.extend(p for p in [child, *_children(child, deep=True)] if not _zombie(p))
@@ -130,6 +137,8 @@ class Tree:
 
     def signal(self, number: int) -> int:
         """Send a signal to each that still runs; returns how many there were."""
+        import psutil
+
         living = self.living()
         for process in living:
             try:
@@ -139,14 +148,27 @@ class Tree:
         return len(living)
 
 
-def _children(process: psutil.Process, deep: bool = False) -> list[psutil.Process]:
+def _childless() -> bool:
+    """The kernel says that this process has no children; False where it doesn't say."""
     try:
-        return process.children(recursive=deep)
+        return not any(task.joinpath("children").read_text() for task in Path("/proc/self/task").iterdir())
+    except OSError:
+        return False
+
+
+def _children(process: psutil.Process | None = None, deep: bool = False) -> list[psutil.Process]:
+    """Of a process, or of this one."""
+    import psutil
+
+    try:
+        return (process or psutil.Process()).children(recursive=deep)
     except psutil.NoSuchProcess:
         return []
 
 
 def _created(process: psutil.Process) -> float:
+    import psutil
+
     try:
         return process.create_time()
     except psutil.NoSuchProcess:
@@ -154,6 +176,8 @@ def _created(process: psutil.Process) -> float:
 
 
 def _zombie(process: psutil.Process) -> bool:
+    import psutil
+
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,0 +1,44 @@
+"""What a result was measured on and with, and where it is kept. Names no host."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def describe() -> dict[str, Any]:
+    """Cores, processor, memory in GiB, versions and the day."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": _after_colon("/proc/cpuinfo", "model name") or platform.machine(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load": round(os.getloadavg()[0], 2),
+        "kernel": ".".join(platform.release().split(".")[:2]),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "ckptd": version("ckptd"),
+    }
+
+
+def keep(name: str, result: dict[str, Any]) -> Path:
+    """Write a result, with what it was measured on, to ``results/NAME.json``."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def _after_colon(path: str, word: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith(word):
+                return line.partition(":")[2].strip()
+    return ""
