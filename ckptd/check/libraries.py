@@ -33,12 +33,9 @@ def find_trainers(modules: list[Module], program: Program) -> Iterator[Finding]:
             method = node.func.attr
             made = names.maker(node.func.value) or names.dotted(node.func)
             top = made.partition(".")[0]
-            if (
-                method in _TRAINERS
-                and top
-                and top in _tops(names.imports)
-                and method in _methods_if_training(top)
-            ):
+            if method not in _TRAINERS or top not in _tops(names.imports) or packages.is_instrumented(top):
+                continue
+            if method in _methods_if_training(top):
                 yield Finding(
                     REFUSED, module.path, node.lineno, f"{ast.unparse(node.func)}() trains in {top}",
                     "loops of a library can't be checkpointed: run it, and check it, with "
@@ -53,7 +50,7 @@ def _tops(imports: dict[str, str]) -> set[str]:
 @cache
 def _methods_if_training(top: str) -> frozenset[str]:
     """Names of all functions of an installed package, if backward is called in it; else nothing."""
-    if top in NEVER or top in sys.stdlib_module_names or packages.is_instrumented(top):
+    if top in NEVER or top in sys.stdlib_module_names:
         return frozenset()
     spec = packages.find(top)
     if spec is None or finder.is_user_file(spec.origin):

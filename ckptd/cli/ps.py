@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from ckptd import states
 from ckptd.daemon.table import JobRow, read_table
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.quantity import ago_text
@@ -41,7 +42,7 @@ def ps(store: Path | None, as_json: bool) -> None:
         for line in layout(lines):
             click.echo(line if not sys.stdout.isatty() else _cut(line))
         for row in rows:
-            if row.note:
+            if row.note and row.state != states.FINISHED:
                 click.echo(printable(f"{row.name or row.id}: {row.note}"))
     else:
         click.echo(f"no jobs in {printable(str(opened.path))}")
