@@ -19,6 +19,7 @@ from ckptd_agent.source import table
 def collect(capture: Capture, document: Document) -> dict[str, Any]:
     """Facts about the program, its place and what was captured; plain data for JSON."""
     loss = events.mean_loss()
+    events.look()
     return {
         "step": events.steps(),
         "stepped": events.stepped,
@@ -31,7 +32,9 @@ def collect(capture: Capture, document: Document) -> dict[str, Any]:
         "hashseed": os.environ.get("PYTHONHASHSEED", ""),
         "threads": torch.get_num_threads(),
         "loss": loss if loss is not None and math.isfinite(loss) else None,
+        "loss_mean": events.running_loss(),
         "lr": learning_rates(),
+        "step_seconds": events.step_seconds,
         "anchors": capture.anchors,
         "tensors": len(capture.storages),
         "nodes": len(capture.nodes),

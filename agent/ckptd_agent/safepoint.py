@@ -97,6 +97,8 @@ def _on_step(steps: int) -> None:
     if now - _reported >= 1.0:
         done = steps - _reported_steps
         pace = (now - _reported) / done if _reported and done > 0 else None
+        events.step_seconds = pace
+        events.look()
         _reported, _reported_steps = now, steps
         link.send(Progress(steps, None, pace))
 

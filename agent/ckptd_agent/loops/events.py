@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
+import sys
 import weakref
 from _thread import get_ident
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +24,10 @@ stepped = False
 """An optimizer has made a step in the job's life: from then on steps are what is counted."""
 last_loss: Any = None
 """The last scalar that backward was called on, detached; read only when somebody asks for it."""
+step_seconds: float | None = None
+"""How long a step took of late."""
+_looked_at: deque[float] = deque(maxlen=32)
+"""Losses that look() has read, oldest first."""
 optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
 """Those that have made a step."""
 listener: Listener | None = None
@@ -53,6 +60,21 @@ def mean_loss() -> float | None:
         return float(last_loss)
     except (RuntimeError, ValueError, TypeError):
         return None
+
+
+def look() -> None:
+    """Read the last loss for ``running_loss``; to be called once a second at most, for it waits for the device."""
+    torch = sys.modules["torch"]
+    if last_loss is None or (last_loss.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return  # whoever waits for a stream that is being captured spoils the capture
+    value = mean_loss()
+    if value is not None and math.isfinite(value):
+        _looked_at.append(value)
+
+
+def running_loss() -> float | None:
+    """The mean of the last losses that were looked at."""
+    return sum(_looked_at) / len(_looked_at) if _looked_at else None
 
 
 def install() -> None:
