@@ -150,7 +150,9 @@ def _settle(node: Node, obj: Any, graft: Graft) -> None:
         _advance_enumerate(obj, node[3][1])
     args = []
     for each, part in zip(node[3], now_args, strict=False):
-        if isinstance(obj, VIEWS):  # a list of what is left, made for us: it begins elsewhere than the saved one
+        if isinstance(
+            obj, VIEWS
+        ):  # a list of what is left, made for us: it begins elsewhere than the saved one
             args.append(graft.value(each))
         elif hasattr(part, "__next__") and isinstance(each, list):
             settle(each, part, graft)
@@ -279,7 +281,7 @@ def pinned(nodes: list[Node]) -> set[int]:
     They can't be exchanged there, so the fresh ones are kept wherever they are met, and settled.
     """
     found: set[int] = set()
-    waiting = [child for node in nodes if node[0] == "generator" for child in node[5]]
+    waiting = [child for node in nodes if node is not None and node[0] == "generator" for child in node[5]]
     while waiting:
         child = waiting.pop()
         if isinstance(child, list) and child[0] not in found and nodes[child[0]][0] == "iterator":
