@@ -150,9 +150,7 @@ def _settle(node: Node, obj: Any, graft: Graft) -> None:
         _advance_enumerate(obj, node[3][1])
     args = []
     for each, part in zip(node[3], now_args, strict=False):
-        if isinstance(
-            obj, VIEWS
-        ):  # a list of what is left, made for us: it begins elsewhere than the saved one
+        if isinstance(obj, VIEWS):  # a list of what is left, made for us: it begins elsewhere
             args.append(graft.value(each))
         elif hasattr(part, "__next__") and isinstance(each, list):
             settle(each, part, graft)

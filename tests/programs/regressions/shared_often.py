@@ -1,10 +1,9 @@
-"""Many objects of one kind that refer to each other: numbers without a node lie between those of the others."""
+"""A list that holds many objects twice: numbers without a node lie between those of the others."""
 
 
 class Each:
-    def __init__(self, value, others):
+    def __init__(self, value):
         self.value = value
-        self.others = others
 
 
 def last(all_of_them):
@@ -16,10 +15,8 @@ def pairs(values):
         yield value, value + 1
 
 
-every = [Each(0, ())]
+every = [each for value in range(60) for each in [Each(value)] * 2]
 ahead = pairs(range(9))
-for number in range(80):
-    every.append(Each(number, (last(every), every[number // 2])))
 for step in range(3):
     first, second = next(ahead)
     every[first].value += second
