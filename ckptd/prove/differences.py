@@ -130,8 +130,11 @@ def compare_plain(one: Path, two: Path) -> Partings:
     return partings
 
 
-def compare_stopped(plain: Path, stopped: Path, left_out: set[str]) -> Partings:
-    """A run that was stopped against one that was not; ``left_out`` are names that differ anyway."""
+def compare_stopped(plain: Path, stopped: Path, left_out: set[str], *, ended: bool = True) -> Partings:
+    """A run that was stopped against one that was not; ``left_out`` are names that differ anyway.
+
+    With ``ended`` false the stopped run may break off.
+    """
     partings = Partings()
     pairs = _Pairs(plain)
     dumped: dict[int, tuple[int, Event]] = {}
@@ -150,7 +153,7 @@ def compare_stopped(plain: Path, stopped: Path, left_out: set[str]) -> Partings:
                 _add_length(partings, None, event)
                 return partings
             partings.add("step", event.step, compare_items(ours.items, event.items, left_out))
-    missing = pairs.next()
+    missing = pairs.next() if ended else None
     if missing is not None:
         _add_length(partings, missing, None)
     return partings

@@ -196,7 +196,7 @@ def _stop(proof: Proof, one: Finished, runner: Runner, number: int, progress: Pr
     proof.said = done.said
     proof.stops = read_stops(done.journal)
     proof.status = (one.status, done.status)
-    proof.partings = compare_stopped(one.journal, done.journal, proof.chance.names)
+    proof.partings = compare_stopped(one.journal, done.journal, proof.chance.names, ended=not proof.refused)
     if not proof.refused:
         proof.unlike = outputs.compare(one.output, done.output, proof.left_out)
 

@@ -11,16 +11,18 @@ from ckptd.prove.differences import Partings, Survey, compare_plain
 from ckptd.prove.runs import Conditions, Finished
 
 SWITCHES = {
-    "torch": "torch.manual_seed(0)",
-    "random": "random.seed(0)",
-    "numpy": "numpy.random.seed(0), or numpy.random.default_rng(0)",
-    "workers": "a fixed seed in the DataLoader's worker_init_fn",
-    "hashseed": "PYTHONHASHSEED=0 in the environment",
-    "algorithms": "torch.use_deterministic_algorithms(True) with CUBLAS_WORKSPACE_CONFIG=:4096:8",
-    "cudnn": "torch.backends.cudnn.deterministic = True and torch.backends.cudnn.benchmark = False",
-    "threads": "torch.set_num_threads(1)",
+    "torch": "`torch.manual_seed(0)`",
+    "random": "`random.seed(0)`",
+    "numpy": "`numpy.random.seed(0)`, or `numpy.random.default_rng(0)`",
+    "workers": "a fixed seed in the DataLoader's `worker_init_fn`",
+    "hashseed": "`PYTHONHASHSEED=0` in the environment",
+    "algorithms": "`torch.use_deterministic_algorithms(True)` and `CUBLAS_WORKSPACE_CONFIG=:4096:8`",
+    "cudnn": "`torch.backends.cudnn.deterministic = True` and `torch.backends.cudnn.benchmark = False`",
+    "threads": "`torch.set_num_threads(1)`",
 }
 """What CKPTD_PINS calls them, and how people write them."""
+UNSUSPECTED = ("hashseed", "workers", "numpy", "algorithms", "cudnn", "threads", "torch", "random")
+"""Where no global random generator gives a hint, in the order in which they are tried."""
 MARGIN = 10
 """Training events that are looked at behind the first one that differed."""
 Run = Callable[[Conditions], Finished]
@@ -53,7 +55,7 @@ def find_remedy(partings: Partings, plain: Sequence[Survey], fixed_hash: bool, r
     on_gpu = plain[0].about.get("device") != "CPU"
     rest = [
         name
-        for name in SWITCHES
+        for name in UNSUSPECTED
         if name not in suspects and not (name == "hashseed" and fixed_hash) and (name != "cudnn" or on_gpu)
     ]
     trial = _Trial(run, until)

@@ -37,7 +37,8 @@ def headline(proof: Proof) -> str:
     if word == "identical":
         return f"{_count(proof.wanted, 'interruption')}, {steps}, nothing differs."
     if word == "refused":
-        return f"{proof.said[-1] if proof.said else 'ckptd would not resume'}."
+        said = proof.said[-1] if proof.said else "ckptd would not resume"
+        return f"{said.partition('; start over with --fresh')[0]}."  # here that is no way out
     if word == "incomplete":
         done = sum(stop.resumed for stop in proof.stops)
         why = f": {proof.said[-1]}" if proof.said else ""
@@ -65,7 +66,7 @@ def markdown(proof: Proof) -> str:
     if others and partings.first:
         lines += [*(f"- {_capital(each)}" for each in others[:STEPS_SHOWN]), ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(text)} |" for name, text in _facts(proof))]
-    return "\n".join(lines) + "\n"
+    return "".join(_printable(line) + "\n" for line in lines)
 
 
 def as_map(proof: Proof) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def _remedy(proof: Proof) -> str:
             "None of the usual switches makes them the same, nor do all together: the program may depend on the "
             "clock, a process id, threads of its own or a service."
         )
-    texts = " and ".join(f"`{text}`" for text in remedy.texts)
+    texts = " and ".join(remedy.texts)
     span = f" (its first {_count(remedy.events, 'event')} were tried)" if remedy.events else ""
     return f"With {texts} they are the same{span}."
 
@@ -276,4 +277,9 @@ def _capital(sentence: str) -> str:
 
 def _cell(text: str) -> str:
     """Text as a cell of a markdown table may have it."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).replace("|", "\\|")
+    return _printable(text).replace("|", "\\|")
+
+
+def _printable(text: str) -> str:
+    """What a program printed may hold anything; a terminal must not obey it."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

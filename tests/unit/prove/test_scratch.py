@@ -114,7 +114,7 @@ def test_a_folder_that_changes_meanwhile_is_told(source, root):
 
 def test_too_little_room_is_told_before_anything_is_copied(source, root, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(scratch_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     with pytest.raises(CkptdError, match="--link PATH"):
         Scratch(source, root).prepare()
     assert list(root.iterdir()) == []
