@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from store_fixtures.making import JOB, ROOT, make_checkpoint, make_segment
 
-from ckptd.cli.ls import ls, printable
+from ckptd.cli.ls import ls
+from ckptd.cli.output import printable
 from ckptd.errors import NoStoreError, UsageError
 from ckptd.store.job import JobRecord
 from ckptd.store.layout import JobFolder, open_store
@@ -43,9 +44,9 @@ def run(*args: object) -> str:
 
 def test_the_table(store):
     lines = run("--store", store).splitlines()
-    assert lines[0].split() == ["ID", "JOB", "STEP", "WHEN", "SIZE", "REASON", "LOSS", "STATE"]
-    assert lines[1].split() == ["aaaaaaaa", "digits", "100", "-", "-", "-", "-", "damaged"]
-    row = r"bbbbbbbb +digits +200 +\d+ s ago +54 B +signal +0\.25 +complete *"
+    assert lines[0].split() == ["ID", "JOB", "STEP", "WHEN", "SIZE", "NEW", "REASON", "LOSS", "STATE"]
+    assert lines[1].split() == ["aaaaaaaa", "digits", "100", "-", "-", "-", "-", "-", "damaged"]
+    row = r"bbbbbbbb +digits +200 +\d+ s ago +54 B +4\.\d kB +signal +0\.25 +complete *"
     assert re.fullmatch(row, lines[2])
     assert lines[3].endswith("manifest.json is cut short or damaged: its own hash is not in it")
     assert len(lines) == 4
