@@ -159,10 +159,10 @@ def unpacked(code: int, data: bytes) -> Any:
 
 
 def laid_out(nodes: list[Any]) -> list[Any]:
-    """Nodes by number: Rows stand in the places of all their nodes."""
+    """Nodes by number: Rows stand in the places of all their nodes, an empty kind where there is none."""
     for node in [node for node in nodes if node is not None and node[0] == MARK]:
         rows = Rows(*node[1:])
         for number in rows.numbers:
             if nodes[number] is None:
                 nodes[number] = rows
-    return nodes
+    return [[""] if node is None else node for node in nodes]

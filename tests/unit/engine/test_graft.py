@@ -22,7 +22,7 @@ from ckptd_agent.drain import drain
 from ckptd_agent.graph import document
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
-from ckptd_agent.state import kinds  # noqa: F401 - registers them
+from ckptd_agent.state import kinds, sharing  # noqa: F401 - kinds registers them
 
 
 class Colour(enum.Enum):
@@ -67,6 +67,7 @@ def carry(saved, fresh, tmp_path, monkeypatch):
     capture = Capture()
     root = capture.child(saved)
     capture.run()
+    sharing.link(capture)
     assert capture.troubles == []
     path = drain(
         capture, document.pack({"version": document.VERSION, "nodes": capture.nodes, "root": root}), {}
@@ -391,3 +392,78 @@ def test_classes_keep_what_they_count(over):
 
 class Counted:
     made = 0
+
+
+def test_many_objects_alike_keep_what_they_share(over):
+    states = [(n, [n]) for n in range(100)]
+    rows = [(states[n], n, float(n), states[(n + 1) % 100]) for n in range(100)]
+    chain: list[tuple[object]] = [(None,)]
+    for _ in range(99):
+        chain.append((chain[-1],))  # each in the same level as the one that it refers to
+    back_rows, back_chain = over([rows, chain, states, rows + rows[:50]])[:2]
+    assert back_rows == rows
+    assert all(back_rows[n][3] is back_rows[(n + 1) % 100][0] for n in range(100))
+    assert back_rows[3][0][1] is back_rows[2][3][1]
+    assert all(back_chain[n + 1][0] is back_chain[n] for n in range(99))
+
+
+def test_every_number_has_a_node_that_can_be_asked_for_its_kind():
+    shared = [(n,) for n in range(50)]
+    capture = Capture()
+    capture.child([shared, [*shared, *((n,) for n in range(50, 100))], [shared[0]] * 99])
+    capture.run()
+    known = document.unpack(document.pack({"version": document.VERSION, "nodes": capture.nodes}))
+    assert all(isinstance(node[0], str) for node in known["nodes"])
+
+
+def test_many_lists_that_lead_back_to_themselves(over):
+    loops: list[list[object]] = [[n] for n in range(100)]
+    for n, each in enumerate(loops):
+        each.append(loops[n - 1])
+        each.append(loops)
+    back = over(loops)
+    assert all(each[0] == n and each[1] is back[n - 1] and each[2] is back for n, each in enumerate(back))
+
+
+def test_some_of_many_are_there_already(over):
+    saved = [{"n": n, "own": [n]} for n in range(100)]
+    fresh = [{"n": -1, "own": [-1]} for n in range(3)]
+    first, own = fresh[0], fresh[2]["own"]
+    back = over(saved, fresh)
+    assert back == saved
+    assert back[0] is first
+    assert back[2]["own"] is own
+
+
+def test_many_atoms_stay_what_they_are(over):
+    ints = [True, False, 1 << 63, -(1 << 63), 1 << 70] * 20
+    saved = [
+        ints,
+        [n << 60 for n in range(100)],
+        [float(n) for n in range(100)],
+        [True] * 100,
+        [1, "a", None] * 50,
+    ]
+    back = over(saved)
+    assert repr(back) == repr(saved)
+    assert back[0][2] is back[0][7]
+
+
+def test_many_small_arrays_share_a_storage_but_not_their_memory(over):
+    saved = [numpy.full((2, 3), n, dtype=numpy.float32) for n in range(100)]
+    tensor = torch.from_numpy(saved[5])
+    back, same, again = over([saved, tensor, saved[7]])
+    assert all((a == b).all() and a.dtype == b.dtype for a, b in zip(saved, back, strict=True))
+    same += 1
+    assert (back[5] == 6).all()
+    assert (back[4] == 4).all()
+    assert again is back[7]
+
+
+def test_many_instances_and_named_tuples(over):
+    plain = [Plain(a=n, b=[n]) for n in range(50)]
+    pairs = [Pair(n, [n]) for n in range(50)]
+    back = over([plain, pairs, Plain, Pair], [None, None, Plain, Pair])
+    assert [vars(each) for each in back[0]] == [vars(each) for each in plain]
+    assert back[1] == pairs
+    assert type(back[1][0]) is Pair
