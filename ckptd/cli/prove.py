@@ -100,15 +100,16 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
         shown = ""
 
         def show(name: str, done: int, total: int) -> None:
             nonlocal shown
             if name != shown:
-                bar.reset(task, description=name)
+                for task in bar.task_ids:
+                    bar.remove_task(task)
+                bar.add_task(name, total=total or None)
                 shown = name
-            bar.update(task, completed=done, total=total or None)
+            bar.update(bar.task_ids[0], completed=done)
 
         yield show
 

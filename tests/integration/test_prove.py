@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ckptd.errors import DiffersError, NotDeterministicError
@@ -171,3 +174,33 @@ def test_a_command_that_fails_by_itself_is_said(folder):
     )  # fmt: skip
     assert done.returncode == 1
     assert "ckptd: the command fails by itself, with status 1: no data here" in done.stderr
+
+
+def test_ctrl_c_leaves_nothing_behind(folder):
+    hangs = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600 if 'CKPTD_JOB' in os.environ else 0)\n"
+    (folder / "train.py").write_text(hangs)
+    scratch = folder.parent / "scratch"
+    scratch.mkdir()
+    command = ["-m", "ckptd", "prove", "--scratch", str(scratch), "--", sys.executable, "train.py"]
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as prove:
+        try:
+            until = time.monotonic() + 60
+            while (
+                not (told := [path.read_text() for path in scratch.glob("*/plain-1.stdout")]) or not told[0]
+            ):
+                assert time.monotonic() < until
+                assert prove.poll() is None
+                time.sleep(0.01)
+            job = psutil.Process(int(told[0]))
+            prove.send_signal(signal.SIGINT)
+            assert prove.wait(60) == 130
+        finally:
+            prove.kill()
+    assert not job.is_running()
+    assert list(scratch.iterdir()) == []
