@@ -6,6 +6,7 @@ request or a replay sets it, and then every loop body begins with a call of ``bo
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 from ckptd_agent.loops import ledger
 from ckptd_agent.loops import record as r
+from ckptd_agent.source import table
 
 at_safe_point: Callable[[int, bool], None] | None = None
 """Called on the main thread while a request is pending: (loop, whether at its end)."""
@@ -90,6 +92,16 @@ def install() -> None:
     for name, value in names.items():
         setattr(builtins, name, value)
     os.register_at_fork(after_in_child=_as_plain_child)
+    # Registered before the program's own handlers, it is called after them all.
+    atexit.register(_leave_names, names)
+
+
+def _leave_names(names: dict[str, Any]) -> None:
+    """The interpreter's last act restores its builtins, and only then calls ``__del__`` of what still lives."""
+    for name in list(table.SOURCES):
+        module = sys.modules.get(name)
+        if module is not None:
+            vars(module).update({**names, "_ck_on": False})
 
 
 def _as_plain_child() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 
-TRACED = {"forward", "__getitem__", "__getitems__", "__len__", "__call__", "__iter__", "__next__"}
-"""Functions that are called once a sample or traced by torch.compile: left as they are."""
+TRACED = {"forward", "__getitem__", "__getitems__", "__len__", "__call__", "__iter__", "__next__", "__del__"}
+"""Functions that are called once a sample, traced by torch.compile, or called when all is over: left as they are."""
 PURE = frozenset(
     name
     for name in dir(builtins)
