@@ -19,6 +19,7 @@ from ckptd.store import disk, layout, removal
 from ckptd.store.environment import shown
 from ckptd.store.hold import Hold
 from ckptd.store.known import Known
+from ckptd.store.leftovers import EARLIER
 from ckptd.store.manifest import FORMAT, Manifest
 from ckptd.store.quantity import bytes_text
 from ckptd.store.retention import Policy
@@ -231,10 +232,6 @@ def _names(paths: list[Path]) -> str:
     more = len(steps) - 3
     listed = ", ".join(steps[:3]) + (f" and {more} more" if more > 0 else "")
     return f"the checkpoint{'s' if len(steps) > 1 else ''} at step {listed}"
-
-
-EARLIER = "earlier-"
-"""Folders of a job beside ``checkpoints``: checkpoints of a run before the present one."""
 
 
 def set_aside(folder: layout.JobFolder) -> None:

@@ -183,7 +183,7 @@ def _view(graph: Graph, number: int, node: Node, path: str) -> TensorView | None
 
 
 def _tensor(graph: Graph, number: int, node: Node, path: str) -> TensorView:
-    storage = graph.node(reference(node[2]) or 0)
+    storage = graph.node(_number(node[2]))
     if storage[0] != "storage":
         raise ValueError("no storage")
     dtype, shape = str(node[3]), _counts(node[4])
@@ -197,14 +197,30 @@ def _tensor(graph: Graph, number: int, node: Node, path: str) -> TensorView:
 
 
 def _array(number: int, node: Node, path: str) -> TensorView:
-    views = node[1] in ("view", "objects", "mapped")
-    pooled = isinstance(node[1], list)
     dtype, shape = _numpy_type(node[3]), _counts(node[4])
-    storage = "" if views or pooled else str(node[1])
+    size, storage, start, stride = _numpy_size(dtype), "", 0, []
+    if isinstance(node[1], list):  # one of many small ones in a storage: where it begins, in bytes
+        storage, start, stride = str(node[8]), int(node[1][0]) // size, _strides(shape, node[6])
+    elif node[1] not in ("view", "objects", "mapped"):
+        storage, stride = str(node[1]), _strides(shape, node[6])
     return TensorView(
         number=number, path=path, kind="array", dtype=dtype, shape=shape, device="cpu", storage=storage,
-        stride=[], offset=0, nbytes=math.prod(shape) * _numpy_size(dtype),
+        stride=stride, offset=start, nbytes=math.prod(shape) * size,
     )  # fmt: skip
+
+
+def _strides(shape: list[int], axes: list[int]) -> list[int]:
+    """Steps in elements, of axes that are given from the slowest to the fastest."""
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(axes):
+        strides[axis] = step
+        step *= shape[axis]
+    return strides
+
+
+def _number(child: Any) -> int:
+    number = reference(child)
+    return -1 if number is None else number
 
 
 def _counts(part: Any) -> list[int]:

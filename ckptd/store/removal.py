@@ -13,6 +13,7 @@ from ckptd.store import disk, index
 from ckptd.store.hold import alone
 from ckptd.store.index import Entry
 from ckptd.store.layout import JobFolder
+from ckptd.store.leftovers import freed_by
 from ckptd.store.pins import read_marks
 from ckptd.store.retention import Policy, Verdict, decide
 from ckptd.store.verify import verify_checkpoint
@@ -30,6 +31,8 @@ class Removed:
     """Not removed: somebody reads them."""
     room: list[Path] = field(default_factory=list)
     """Those among ``gone`` that the policy would have kept: room was needed."""
+    freed: dict[Path, int] = field(default_factory=dict)
+    """Bytes that went with each of ``gone``."""
     missing: int = 0
     """Bytes that are still missing for the next checkpoint."""
 
@@ -56,6 +59,7 @@ def remove(folder: JobFolder, paths: Sequence[Path]) -> Removed:
                     continue  # another process was faster
                 trash.append(place)
                 done.gone.append(path)
+                done.freed[path] = freed_by(place)
         if trash:
             disk.sync_folder(folder.checkpoints)
     except OSError as error:
@@ -130,6 +134,7 @@ def _make_room(folder: JobFolder, weak: Sequence[Path], needed: int, done: Remov
         more = remove(folder, [path])
         done.gone += more.gone
         done.room += more.gone
+        done.freed.update(more.freed)
         done.held += more.held
     done.missing = max(0, needed - free_bytes(folder.path))
 

@@ -36,10 +36,10 @@ def sweep_work(folder: JobFolder) -> list[Path]:
 
 
 def _sweep(left: list[Path]) -> list[Path]:
-    return [path for path in left if not _alive(path) and disk.remove_folder(path)]
+    return [path for path in left if not is_alive(path) and disk.remove_folder(path)]
 
 
-def _alive(work: Path) -> bool:
+def is_alive(work: Path) -> bool:
     """Whether somebody holds the lock of a work folder."""
     return any(_locked(work / name) for name in (TABLE, TENSORS_1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ckptd.errors import DamagedError
 from ckptd.memory.segment import ITEM_BYTES, Tensor
@@ -17,12 +17,17 @@ MAX_HEAD_BYTES = 100_000_000
 """The bound of the safetensors package itself."""
 
 
-def make_head(tensors: Sequence[Tensor], length: int = 0) -> bytes:
+def make_head(
+    tensors: Sequence[Tensor],
+    length: int = 0,
+    shapes: Mapping[str, list[int]] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """Everything before the data, at least ``length`` bytes of it.
 
-    Raises ValueError for tensors that such a file can't hold.
+    ``shapes``: of tensors that are no vectors, by name. Raises ValueError for tensors that such a file can't hold.
     """
-    entries: dict[str, object] = {"__metadata__": {"format": "ckptd"}}
+    entries: dict[str, object] = {"__metadata__": dict(metadata or {"format": "ckptd"})}
     end = 0
     for tensor in tensors:
         if tensor.name in entries:
@@ -35,7 +40,7 @@ def make_head(tensors: Sequence[Tensor], length: int = 0) -> bytes:
         end += tensor.nbytes
         entries[tensor.name] = {
             "dtype": tensor.dtype,
-            "shape": [tensor.nbytes // size],
+            "shape": (shapes or {}).get(tensor.name, [tensor.nbytes // size]),
             "data_offsets": [tensor.offset, end],
         }
     text = json.dumps(entries, separators=(",", ":")).encode("ascii")

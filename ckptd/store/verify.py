@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from ckptd.errors import DamagedError, RefusedError
@@ -199,3 +200,29 @@ def _verify_storage(fd: int, pack: Pack, stored: Stored, algorithm: str) -> None
         _feed(fd, begin, begin + tensor.nbytes, hasher.update)
     if hasher.hexdigest() != stored.digest:
         raise DamagedError(f"{pack.file} is damaged: the {algorithm} of {stored.name[:80]!r} is another")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verify_checkpoint found, as a value."""
+
+    state: str
+    """'complete', 'damaged', or 'unknown' where this installation can't tell."""
+    why: str = ""
+    """One sentence, if it isn't complete."""
+
+    @property
+    def ok(self) -> bool:
+        """It is not damaged, as far as can be told."""
+        return self.state != "damaged"
+
+
+def judge(path: Path, *, data: bool, progress: Progress | None = None) -> Verdict:
+    """Check a checkpoint; see verify_checkpoint."""
+    try:
+        verify_checkpoint(path, data=data, progress=progress)
+    except DamagedError as error:
+        return Verdict("damaged", str(error))
+    except RefusedError as error:
+        return Verdict("unknown", str(error))
+    return Verdict("complete")

@@ -14,7 +14,14 @@ LONGEST = 500
 LEAVES = ["ckptd.errors", "ckptd.states", "ckptd.protocol", "ckptd.settings"]
 """These import nothing of the rest but errors."""
 
-AGENT_MAY = ["ckptd.protocol", "ckptd.errors", "ckptd.memory", "ckptd.store.manifest", "ckptd.store.reader"]
+AGENT_MAY = [
+    "ckptd.protocol",
+    "ckptd.errors",
+    "ckptd.memory",
+    "ckptd.store.manifest",
+    "ckptd.store.reader",
+    "ckptd.store.tensorfile",
+]
 
 
 def sources() -> dict[str, Path]:

@@ -1,0 +1,97 @@
+"""``ckptd forget``: remove checkpoints by a policy."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ckptd.cli.keep import keep_options, policy_of
+from ckptd.cli.output import Column, json_option, print_table, progress, store_option
+from ckptd.errors import UsageError
+from ckptd.store import removal
+from ckptd.store.layout import default_store, open_store
+from ckptd.store.quantity import ago_text, bytes_text
+from ckptd.store.removal import Removed
+from ckptd.store.retention import Verdict
+from ckptd.store.selection import Job, read_jobs, select_jobs
+from ckptd.store.verify import verify_checkpoint
+
+COLUMNS = (
+    Column("ID"), Column("JOB", gives=True), Column("STEP", right=True), Column("WHEN"),
+    Column("NEW", right=True), Column("DONE"), Column("WHY", gives=True),
+)  # fmt: skip
+
+
+@click.command("forget")
+@click.argument("job", required=False)
+@keep_options
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would go.")
+@store_option
+@json_option
+def forget(job: str | None, dry_run: bool, store: Path | None, as_json: bool, **keep: Any) -> None:
+    """Remove the checkpoints that no --keep flag keeps, of JOB or of each job.
+
+    Always stay: the newest that is whole (it is read to be sure), pinned ones, and those that are being read.
+    """
+    policy = policy_of(**keep)
+    if policy.empty:
+        raise UsageError(
+            "no policy was given, nothing is removed: say what is to stay, such as --keep-last 3"
+        )
+    opened = open_store(store or default_store(), create=False)
+    rows: list[dict[str, Any]] = []
+    for each in select_jobs(read_jobs(opened), job, opened):
+        verdicts = removal.plan(each.folder, policy)
+        done = Removed() if dry_run else _apply(each, verdicts)
+        rows += [_row(each, verdict, done, dry_run) for verdict in verdicts]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    now = time.time()
+    if rows:
+        print_table(COLUMNS, [_cells(row, now) for row in rows])
+    gone = [row for row in rows if row["done"] in ("removed", "would go")]
+    freed = sum(row["freed"] for row in gone)
+    words = "would be removed" if dry_run else "removed"
+    click.echo(f"{len(gone)} of {len(rows)} {words}" + (f", {bytes_text(freed)} freed" if freed else ""))
+
+
+def _apply(job: Job, verdicts: list[Verdict]) -> Removed:
+    if all(verdict.keep for verdict in verdicts):
+        return Removed()
+    newest = [verdict.entry for verdict in verdicts]
+    with progress("reading the newest", newest[-1].nbytes) as advance:
+        whole = removal.newest_whole(newest, lambda path: verify_checkpoint(path, progress=advance))
+    return removal.forget(job.folder, verdicts, whole)
+
+
+def _row(job: Job, verdict: Verdict, done: Removed, dry_run: bool) -> dict[str, Any]:
+    entry = verdict.entry
+    what = (
+        "kept"
+        if verdict.keep
+        else "would go"
+        if dry_run
+        else "removed"
+        if entry.path in done.gone
+        else "kept"
+    )
+    held = entry.path in done.held
+    why = ", ".join(verdict.why) if verdict.keep else verdict.gone
+    if what == "kept" and not verdict.keep:
+        why = "it is being read" if held else "the newest that is whole"
+    return {
+        "id": entry.id, "job": job.folder.id, "job_name": job.name, "step": entry.step, "created": entry.created,
+        "new_nbytes": entry.new_nbytes, "done": what, "why": why, "freed": done.freed.get(entry.path, 0),
+    }  # fmt: skip
+
+
+def _cells(row: dict[str, Any], now: float) -> list[str]:
+    return [
+        row["id"], row["job_name"], str(row["step"]), ago_text(row["created"], now), bytes_text(row["new_nbytes"]),
+        row["done"], row["why"],
+    ]  # fmt: skip
