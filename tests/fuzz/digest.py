@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import types
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,7 +87,7 @@ class _Walk:
             return f"<file {getattr(obj, 'name', '')} {place}>"
         if isinstance(obj, dict):
             items = ", ".join(f"{self.describe(k)}: {self.describe(v)}" for k, v in obj.items())
-            factory = f" {self.describe(obj.default_factory)}" if hasattr(obj, "default_factory") else ""
+            factory = f" {self.describe(obj.default_factory)}" if isinstance(obj, defaultdict) else ""
             return f"<{type(obj).__name__}{factory} {items}{self._own(obj)}>"
         if isinstance(obj, list | tuple | set | frozenset | deque):
             longest = f" {obj.maxlen}" if isinstance(obj, deque) else ""
@@ -102,7 +102,7 @@ class _Walk:
             return f"<class {obj.__qualname__} {self.describe(own) if user else ''}>"
         if isinstance(obj, BaseException):
             return f"<{type(obj).__name__} {self.describe(obj.args)}{self._own(obj)}>"
-        if hasattr(obj, "__next__"):
+        if hasattr(type(obj), "__next__"):
             self.iterators.append((number, obj))
             frame = getattr(obj, "gi_frame", None)
             inside = self.describe(dict(frame.f_locals)) if frame is not None else ""
@@ -116,7 +116,7 @@ class _Walk:
             for name in vars(cls).get("__slots__", ())
             if cls.__module__ == "__main__" and hasattr(obj, name)
         }
-        own = {**getattr(obj, "__dict__", {}), **slots}
+        own = {**(obj.__dict__ if type(obj).__dictoffset__ else {}), **slots}
         return " " + ", ".join(f".{k}={self.describe(v)}" for k, v in own.items()) if own else ""
 
     def _function(self, obj: types.FunctionType) -> str:

@@ -247,9 +247,15 @@ def _rebuildable(cls: type, bases: dict[str, type[Any]]) -> bool:
     return issubclass(cls, tuple(bases.values())) and python_class(cls, solid)
 
 
-def _plain_slots(obj: set[Any]) -> int:
-    """Slots of a set whose class adds to its size: those of a plain copy."""
-    return table_slots(set(obj))
+def _extra(obj: Any) -> Any:
+    """What a container has besides its items. Only asked of those that do: a class's __getattr__ may do anything."""
+    if isinstance(obj, collections.defaultdict):
+        return obj.default_factory
+    if isinstance(obj, collections.deque):
+        return obj.maxlen
+    if isinstance(obj, set):  # its class may add to its size: those of a plain copy
+        return table_slots(set(obj))
+    return None
 
 
 class Derived(Kind):
@@ -270,10 +276,8 @@ class Derived(Kind):
             children = capture.items(pairs)
         else:
             children = capture.children(_BASES[base].__iter__(obj))
-        extra = (
-            obj.default_factory if isinstance(obj, collections.defaultdict) else getattr(obj, "maxlen", None)
-        )
-        return [capture.child(type(obj)), base, children, capture.child(extra), *attributes(obj, capture)]
+        extra = capture.child(_extra(obj))
+        return [capture.child(type(obj)), base, children, extra, *attributes(obj, capture)]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return kind_of(fresh) is self and graft.is_class(node[1], type(fresh))

@@ -65,10 +65,18 @@ def names_of(dicts: list[dict[Any, Any]]) -> list[str] | None:
     return names if all(map(names.__eq__, map(list, dicts))) else None
 
 
+def _slot(obj: Any, name: str) -> Any:
+    """What is in a slot, past the class's own __getattr__, which may do anything."""
+    try:
+        return object.__getattribute__(obj, name)
+    except AttributeError:
+        return _MISSING
+
+
 def attributes(obj: Any, capture: Capture) -> list[Any]:
     """Two parts of a node: names and values of the dict, names and values of the slots."""
     own = instance_dict(obj)
-    slots = [(name, getattr(obj, name, _MISSING)) for name in slot_names(type(obj))]
+    slots = [(name, _slot(obj, name)) for name in slot_names(type(obj))]
     return [
         capture.items(own.items()),
         capture.items((name, value) for name, value in slots if value is not _MISSING),
@@ -82,7 +90,7 @@ def match_attributes(own: list[Any], slots: list[Any], fresh: Any, graft: Graft)
         if type(name) is str and name in fresh_own:
             graft.pair(value, fresh_own[name])
     for name, value in zip(slots[::2], slots[1::2], strict=True):
-        found = getattr(fresh, name, _MISSING)
+        found = _slot(fresh, name)
         if found is not _MISSING:
             graft.pair(value, found)
 
@@ -99,7 +107,7 @@ def set_attributes(own: list[Any], slots: list[Any], obj: Any, graft: Graft) -> 
     for name, value in zip(slots[::2], graft.values(slots[1::2]), strict=True):
         object.__setattr__(obj, name, value)
     for name in slot_names(type(obj)):
-        if name not in names and hasattr(obj, name):
+        if name not in names and _slot(obj, name) is not _MISSING:
             object.__delattr__(obj, name)
 
 
