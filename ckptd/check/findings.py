@@ -13,7 +13,6 @@ from ckptd.check.rules import (
     CALLS,
     CLOCK,
     CLOCKS,
-    DRAWS,
     METHODS,
     NOTE,
     PERHAPS,
@@ -22,7 +21,6 @@ from ckptd.check.rules import (
     THREADS,
 )
 from ckptd.check.training import Program
-from ckptd_agent.source import scan
 
 
 @dataclass(frozen=True)
@@ -143,30 +141,6 @@ class _Rules:
                 REFUSED, node, f"class {node.name}, a thread",
                 "a dump is refused while one runs: what it does can't be carried over",
             )  # fmt: skip
-        if any(base.rpartition(".")[2].endswith("Sampler") for base in bases):
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and method.name == "__iter__":
-                    yield from self._sampler(method)
-
-    def _sampler(self, method: ast.FunctionDef) -> Iterator[Finding]:
-        """It draws between what it yields: the program's own draws come in between."""
-        for loop in scan.own_nodes(method):
-            if not isinstance(loop, ast.For | ast.While):
-                continue
-            inside = [each for part in loop.body for each in scan.own_nodes(part)]
-            if not any(isinstance(each, ast.Yield) for each in inside):
-                continue
-            for each in inside:
-                if isinstance(each, ast.Call) and self._draws_from_global(each):
-                    yield self._finding(
-                        REFUSED, each, f"{self.names.dotted(each.func)} in a sampler",
-                        "draws from the global random generator as it goes, so a dump is refused: draw all when it "
-                        "begins, or from a generator of its own",
-                    )  # fmt: skip
-
-    def _draws_from_global(self, call: ast.Call) -> bool:
-        name = self.names.dotted(call.func)
-        return name.startswith(DRAWS) and not any(keyword.arg == "generator" for keyword in call.keywords)
 
     def _condition(self, test: ast.expr) -> Iterator[Finding]:
         for each in ast.walk(test):

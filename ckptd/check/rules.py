@@ -65,12 +65,3 @@ CLOCKS = {f"time.{name}" for name in ("time", "monotonic", "perf_counter", "proc
 CLOCK: Rule = (PERHAPS, "in a condition: after an interruption it may go the other way")
 THREADS = {"threading.Thread", "threading.Timer"}
 PROCESSES = {"multiprocessing.Process", "torch.multiprocessing.Process", "multiprocessing.context.Process"}
-DRAWS = (
-    "random.",
-    "numpy.random.",
-    "torch.rand",
-    "torch.randn",
-    "torch.randint",
-    "torch.randperm",
-    "torch.multinomial",
-)

@@ -19,7 +19,7 @@ from ckptd.errors import UsageError
 TESTS = Path(__file__).resolve().parents[1]
 PROGRAMS = TESTS / "programs"
 EXAMPLES = TESTS.parent / "examples"
-REFUSED = {"lazy", "producer"}
+REFUSED = {"producer"}
 """Those of the programs which test_programs shows to be refused, and whose source says so."""
 PLAIN = "import torch\nopt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)\n"
 
