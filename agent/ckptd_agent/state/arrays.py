@@ -117,7 +117,12 @@ class Array(Kind):
             return
         inner = np.asarray(obj).transpose(node[6])
         if node[1] == "objects":
-            inner.flat[:] = graft.values(node[5])
+            flat = np.empty(inner.size, dtype=object)
+            for place, each in enumerate(
+                graft.values(node[5])
+            ):  # all at once, numpy would look into tuples and lists
+                flat[place] = each
+            inner[...] = flat.reshape(inner.shape)
             return
         np.copyto(inner, _saved(node, graft).reshape(inner.shape))
         if not node[5][1]:
