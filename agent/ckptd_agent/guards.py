@@ -56,7 +56,8 @@ def begin() -> None:
             return os.memfd_create("ckptd-replay", os.MFD_CLOEXEC)
         return real_os_open(path, flags, *args, **kwargs)
 
-    guards = {"mkdir": mkdir, "open": os_open, **dict.fromkeys(_CHANGING, _do_nothing)}
+    guards: dict[str, Callable[..., Any]] = dict.fromkeys(_CHANGING, _do_nothing)
+    guards.update(mkdir=mkdir, open=os_open)
     _replace(builtins, "open", _open)
     _replace(io, "open", _open)
     for name, guard in guards.items():

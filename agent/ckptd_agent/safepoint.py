@@ -210,7 +210,7 @@ def _capture_files(capture: Capture) -> list[Any]:
     for fd, path in left.items():
         if fd not in found:
             capture.anchors[path] = "written past Python's files"
-    children = capture.children(found[fd] for fd in sorted(found))
+    children: list[Any] = capture.children(found[fd] for fd in sorted(found))
     capture.run()
     return children
 

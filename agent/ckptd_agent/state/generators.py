@@ -123,7 +123,7 @@ def _stands_at(node: Node, obj: types.GeneratorType[Any, Any, Any], graft: Graft
 
 
 def _may_be_settled(child: Any, obj: Any, graft: Graft) -> bool:
-    node = graft.nodes[child[0]]
+    node = graft.node(child[0])
     if node[0] == "generator":
         return type(obj) is types.GeneratorType and _stands_at(node, obj, graft)
     return leads_to(node, obj, graft)

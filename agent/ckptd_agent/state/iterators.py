@@ -175,7 +175,7 @@ def leads_to(node: Node, obj: Any, graft: Graft) -> bool:
     if isinstance(obj, VIEWS):
         left = graft.value(node[3][0])
         graft.fill(ITERATORS)
-        return len(left) <= len(now[0]) and alike([*left], [*now[0]][len(now[0]) - len(left) :])
+        return bool(len(left) <= len(now[0]) and alike([*left], [*now[0]][len(now[0]) - len(left) :]))
     return all(
         leads_to(graft.nodes[child[0]], part, graft)
         for child, part in zip(node[3], now, strict=False)

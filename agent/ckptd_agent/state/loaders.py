@@ -8,19 +8,25 @@ the sampler, loads nothing, and refuses to go on if the hash differs.
 from __future__ import annotations
 
 import multiprocessing
-import re
-import weakref
-from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch.utils.data import dataloader as torch_loader
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
-from ckptd_agent.state import rng, workers
+from ckptd_agent.state import workers
+from ckptd_agent.state.indices import (
+    Log,
+    Resume,
+    fold,
+    global_state,
+    has_own_sampler,
+    logs,
+    put,
+    skip_indices,
+    take,
+)
 
 _Base: Any = torch_loader._BaseDataLoaderIter
 _Single: Any = torch_loader._SingleProcessDataLoaderIter
@@ -28,59 +34,8 @@ _Multi: Any = torch_loader._MultiProcessingDataLoaderIter
 _ITERABLE = torch_loader._DatasetKind.Iterable
 
 
-@dataclass
-class Log:
-    """What is noted of one DataLoader iterator while it runs."""
-
-    loader: Any
-    created: dict[str, Any]
-    """Random state when it was made (or reset, with persistent workers)."""
-    first: dict[str, Any] | None = None
-    """Random state at the first draw of an index."""
-    drawn: int = 0
-    hash: int = 0
-    """Rolling hash over all indices drawn."""
-    ahead: deque[int] = field(default_factory=deque)
-    """The hash after each batch of indices that was drawn but not yielded yet, and after the last yielded."""
-    skip: int = 0
-    """A resume: so many batches of indices are to be drawn and thrown away before the first is used."""
-    expected: int = 0
-    """The hash that must come out of that."""
-    ring: workers.Ring | None = None
-    """Where the workers note their random state; None where they are not forked, or there are none."""
-
-    def batches(self, worker: int, yielded: int) -> int:
-        """How many of the first ``yielded`` batches (those drawn after a skip) the worker made."""
-        assert self.ring is not None
-        return sum(1 for number in range(self.skipped, yielded) if number % self.ring.workers == worker)
-
-    watched: bool = False
-    """The sampler is the program's own: it may draw from the global generators as it goes."""
-    left: dict[str, Any] | None = None
-    """The state that its last draw left these in."""
-    lazy: bool = False
-    """It drew after somebody else had: the same indices can't be drawn again."""
-    skipped: int = 0
-    """Batches that a resume skipped: no worker of this process made them."""
-
-
-logs: weakref.WeakKeyDictionary[Any, Log] = weakref.WeakKeyDictionary()
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_resuming: list[tuple[dict[str, Any] | None, int, int]] = []
+_resuming: list[Resume] = []
 _worker_states: list[list[dict[str, Any]] | None] = []
-
-
-def _has_own_sampler(loader: Any) -> bool:
-    """Not one of torch's, which draw all that they need when they begin."""
-    batches = getattr(loader, "batch_sampler", None)
-    samplers = (getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None))
-    return any(each is not None and not type(each).__module__.startswith("torch.") for each in samplers)
-
-
-def _global_state() -> dict[str, Any]:
-    states = rng.take()
-    states.pop("cuda")
-    return states
 
 
 def _is_followed(loader: Any) -> bool:
@@ -111,36 +66,6 @@ def _states_of_workers(obj: Any, log: Log, yielded: int, capture: Capture) -> li
     return states
 
 
-def own_generators(loader: Any) -> list[torch.Generator]:
-    """The generators that the loader's sampler draws from, other than the global one."""
-    sampler = getattr(loader, "sampler", None)
-    inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
-    found = [getattr(each, "generator", None) for each in (loader, sampler, inner)]
-    unique = {id(each): each for each in found if isinstance(each, torch.Generator)}
-    return list(unique.values())
-
-
-def _take(loader: Any) -> dict[str, Any]:
-    states = rng.take()
-    states["own"] = [each.get_state().numpy().tobytes() for each in own_generators(loader)]
-    return states
-
-
-def _put(loader: Any, states: dict[str, Any]) -> None:
-    rng.put(states)
-    for generator, state in zip(own_generators(loader), states["own"], strict=True):
-        generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
-
-
-def _fold(value: int, index: Any) -> int:
-    """The next value of the rolling hash. Hashes of numbers are the same in all processes; those of strings are,
-    as the hash seed is kept; others (up to Python 3.11 that of None) may be made of an address."""
-    many = index if isinstance(index, list | tuple) else (index,)
-    if all(type(each) in (int, str) for each in many):
-        return hash((value, *many))
-    return hash((value, *(_ADDRESS.sub("", repr(each)) for each in many)))
-
-
 def install() -> None:
     """Wrap the methods of torch's iterators that make them and draw indices."""
     first_multi_init = _Multi.__init__
@@ -152,11 +77,10 @@ def install() -> None:
     )
 
     def init(self: Any, loader: Any) -> None:
-        log = logs[self] = Log(loader, _take(loader))
-        log.watched = _has_own_sampler(loader)
+        log = logs[self] = Log(loader, take(loader))
+        log.watched = has_own_sampler(loader)
         if _resuming:
-            log.first, log.skip, log.expected = _resuming.pop()
-            log.skipped = log.skip
+            _resuming.pop().begin(log)
         first_init(self, loader)
 
     def multi_init(self: Any, loader: Any) -> None:
@@ -171,7 +95,7 @@ def install() -> None:
 
     def _reset(self: Any, loader: Any, first_iter: bool = False) -> None:
         if not first_iter:
-            log = Log(loader, _take(loader), ring=logs[self].ring, watched=logs[self].watched)
+            log = Log(loader, take(loader), ring=logs[self].ring, watched=logs[self].watched)
             if log.ring is not None:
                 done = [logs[self].batches(each, logs[self].drawn) for each in range(log.ring.workers)]
                 log.ring.before = [old + new for old, new in zip(log.ring.before, done, strict=True)]
@@ -182,26 +106,32 @@ def install() -> None:
         log = logs.get(self)
         if log is None:
             return draw(self)
-        if log.drawn == 0:
+        if log.sampler is not None:
+            self._sampler_iter, log.sampler = log.sampler, None
+        elif log.drawn == 0:
             if log.skip and log.first is not None:
-                _put(log.loader, log.first)
+                put(log.loader, log.first)
             else:
-                log.first = _take(log.loader)
-        before = _global_state() if log.watched else None
-        index = draw(self)
+                log.first = take(log.loader)
+        before = global_state() if log.watched else None
+        index = log.given.popleft() if log.given else draw(self)
         if before is not None:
-            after = _global_state()
+            after = global_state()
             log.lazy = log.lazy or (log.drawn > 0 and before != log.left and before != after)
             log.left = after
+            log.pending.append(index)
         log.drawn += 1
-        log.hash = _fold(log.hash, index)
+        log.hash = fold(log.hash, index)
         log.ahead.append(log.hash)
         return index
 
     def _try_put_index(self: Any) -> None:
         log = logs.get(self)
         if log is not None and log.skip and log.drawn == 0:
-            skip_indices(self, log)
+            if log.sampler is None:
+                skip_indices(self, log)
+            else:
+                log.drawn, log.hash = log.skip, log.expected
             self._send_idx = self._rcvd_idx = log.drawn
             for _ in range(log.drawn % self._num_workers):
                 next(self._worker_queue_idx_cycle)
@@ -218,23 +148,6 @@ def install() -> None:
     workers.install()
 
 
-def skip_indices(iterator: Any, log: Log) -> None:
-    """Draw the batches of indices that had been yielded before; RefusedError if they are not the same."""
-    from ckptd.errors import RefusedError
-
-    for _ in range(log.skip):
-        try:
-            iterator._next_index()
-        except StopIteration:
-            break
-    if log.drawn != log.skip or log.hash != log.expected:
-        raise RefusedError(
-            f"a DataLoader's sampler gives other indices than in the first run (of {log.skip} batches): it draws "
-            "from a random generator whose state can't be had, or the data changed. "
-            "Give the sampler a generator of its own"
-        )
-
-
 class LoaderIterator(Kind):
     name = "loader_iterator"
     exact = (_Single, _Multi)
@@ -244,12 +157,7 @@ class LoaderIterator(Kind):
         log = logs.get(obj)
         if log is None:
             capture.trouble("a DataLoader was iterated before ckptd could watch it")
-            return [type(obj).__name__, None, {}, None, 0, 0, None, None]
-        if log.lazy:
-            capture.trouble(
-                "a DataLoader's sampler draws from the global random generator as it goes, between the program's own "
-                "draws: give it a generator of its own, or let it draw all when it begins"
-            )
+            return [type(obj).__name__, None, {}, None, 0, 0, None, None, None]
         yielded = obj._num_yielded
         while len(log.ahead) > log.drawn - yielded + 1:
             log.ahead.popleft()
@@ -261,7 +169,27 @@ class LoaderIterator(Kind):
             inner = [capture.child(obj._dataset_fetcher.dataset_iter), obj._dataset_fetcher.ended]
         name = type(obj).__name__
         states = _states_of_workers(obj, log, yielded, capture) if isinstance(obj, _Multi) else None
-        return [name, capture.child(log.loader), log.created, log.first, yielded, value, inner, states]
+        sampler = self._sampler(obj, log, yielded, capture) if log.lazy else None
+        return [
+            name,
+            capture.child(log.loader),
+            log.created,
+            log.first,
+            yielded,
+            value,
+            inner,
+            states,
+            sampler,
+        ]
+
+    def _sampler(self, obj: Any, log: Log, yielded: int, capture: Capture) -> list[Any]:
+        """The sampler's own iterator, and what it has given that the program has not had yet."""
+        while len(log.pending) > log.drawn - yielded:
+            log.pending.popleft()
+        if len(log.pending) != log.drawn - yielded:
+            capture.trouble("a DataLoader's indices were not all seen")
+        source = log.sampler if log.sampler is not None else obj._sampler_iter
+        return [capture.child(source), capture.child([*log.pending, *log.given])]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return bool(type(fresh).__name__ == node[1])
@@ -282,9 +210,10 @@ class LoaderIterator(Kind):
         graft.fill(ITERATORS)
         if hasattr(obj, "_worker_queue_idx_cycle"):
             obj._shutdown_workers()
-        _put(loader, node[3])
+        put(loader, node[3])
         streamed = loader._dataset_kind == _ITERABLE and isinstance(obj, _Multi)
-        _resuming.append((node[4], 0 if streamed else node[5], node[6]))
+        sampler = self._restored_sampler(node, loader, graft) if node[9] is not None else (None, [])
+        _resuming.append(Resume(node[4], 0 if streamed else node[5], node[6], *sampler))
         if isinstance(obj, _Multi):
             _worker_states.append(node[8])
         type(obj).__init__(obj, loader)
@@ -292,6 +221,8 @@ class LoaderIterator(Kind):
         if streamed:
             for _ in range(node[5]):
                 obj._next_data()
+        elif log.sampler is not None:
+            log.drawn, log.hash = log.skip, log.expected
         elif log.skip and log.drawn == 0:
             skip_indices(obj, log)
         log.skip = 0
@@ -300,6 +231,18 @@ class LoaderIterator(Kind):
             loader._iterator = obj
         if node[7] is not None:
             self._set_stream(node, obj, graft)
+
+    def _restored_sampler(self, node: Node, loader: Any, graft: Graft) -> tuple[Any, list[Any]]:
+        """A fresh iterator over the sampler, brought to where the saved one was, and what it had given ahead."""
+        child, ahead = node[9]
+        if child[0] not in graft.fresh:
+            by_batch = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+            graft.pair(child, iter(by_batch))
+            graft.match()
+        found = graft.value(child)
+        left = graft.value(ahead)
+        graft.fill(ITERATORS)
+        return found, left
 
     def _set_stream(self, node: Node, obj: Any, graft: Graft) -> None:
         """An IterableDataset read in this process: its own iterator is state like any other."""
