@@ -27,11 +27,10 @@ def docstring(path: Path) -> str:
 
 def carried() -> list[str]:
     """One row for each program that is carried over."""
-    rows = ["| what | shown by |", "|---|---|"]
     paths = [path for path in sorted(PROGRAMS.glob("*.py")) if path.stem not in PARTS]
-    for path in [*paths, PROGRAMS / "pack" / "train.py", *sorted(PROGRAMS.glob("regressions/*.py"))]:
-        rows.append(f"| {docstring(path).rstrip('.')} | {link(path)} |")
-    return rows
+    paths.append(PROGRAMS / "pack" / "train.py")
+    rows = [f"| {docstring(path).rstrip('.')} | {link(path)} |" for path in paths]
+    return ["| what | shown by |", "|---|---|", *rows]
 
 
 def refused() -> list[str]:
