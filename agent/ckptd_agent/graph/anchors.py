@@ -9,6 +9,7 @@ import copyreg
 import datetime
 import decimal
 import fractions
+import inspect
 import pathlib
 import re
 import sys
@@ -33,6 +34,7 @@ REBUILT = (
     fractions.Fraction, uuid.UUID, pathlib.PurePath, range, slice, complex, int, float, str, bytes,
 )  # fmt: skip
 """Types whose objects are built again by calling the type with what reduce gave: none of them does anything else."""
+_PARAMETERS: Any = type(inspect.Parameter.KEYWORD_ONLY)
 
 
 class Number(Kind):
@@ -202,6 +204,37 @@ class Reduced(Kind):
             )
 
 
+class Signature(Kind):
+    """Of a function: libraries keep it with their objects. It is a plain value, made of what it says."""
+
+    name = "signature"
+    exact = (inspect.Signature,)
+    mutable = False
+
+    def capture(self, obj: inspect.Signature, capture: Capture) -> Node:
+        return [capture.child(obj.return_annotation), capture.children(obj.parameters.values())]
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> inspect.Signature:
+        new = inspect.Signature(graft.values(node[2]), return_annotation=graft.value(node[1]))
+        return fresh if type(fresh) is inspect.Signature and fresh == new else new
+
+
+class Parameter(Kind):
+    """Of a signature."""
+
+    name = "parameter"
+    exact = (inspect.Parameter,)
+    mutable = False
+
+    def capture(self, obj: inspect.Parameter, capture: Capture) -> Node:
+        return [obj.name, int(obj.kind), capture.child(obj.default), capture.child(obj.annotation)]
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> inspect.Parameter:
+        default, annotation = graft.values(node[3:])
+        new = inspect.Parameter(node[1], _PARAMETERS(node[2]), default=default, annotation=annotation)
+        return fresh if type(fresh) is inspect.Parameter and fresh == new else new
+
+
 def reduce(obj: Any) -> tuple[Any, tuple[Any, ...], Any] | None:
     """What an object says of itself by the reduce protocol: function, arguments, state; None if nothing."""
     try:
@@ -231,4 +264,4 @@ def alike(a: Any, b: Any) -> bool:
     return isinstance(a, bool | int | float | complex | str | bytes) and repr(a) == repr(b)
 
 
-register(Number, DerivedAtom)
+register(Number, DerivedAtom, Signature, Parameter)

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import functools
+import inspect
 import itertools
 import pathlib
 import random
@@ -96,7 +97,7 @@ VALUES = [
     slice(1, None, 2), Ellipsis, Colour.RED, re.compile("a.b", re.IGNORECASE), datetime.datetime(2026, 1, 2, 3, 4, 5),
     datetime.timedelta(days=1), decimal.Decimal("1.50"), pathlib.PurePosixPath("a/b"), numpy.float32(1.5),
     numpy.dtype("int16"), torch.float16, torch.device("cpu"), torch.Size([2, 3]), Record(3, ["x"]),
-    types.SimpleNamespace(a=1), collections.defaultdict(list, {"a": [1]}),
+    types.SimpleNamespace(a=1), collections.defaultdict(list, {"a": [1]}), inspect.signature(lambda a, *b, c=2: None),
 ]  # fmt: skip
 
 
