@@ -252,7 +252,11 @@ class BuiltinMethod(Kind):
     def capture(self, obj: Any, capture: Capture) -> Node:
         owner = obj.__self__
         if owner is None or isinstance(owner, types.ModuleType):
-            return [None, getattr(obj, "__module__", None) or "builtins", obj.__qualname__]
+            module = getattr(obj, "__module__", None) or "builtins"
+            short = (
+                find_named(module, obj.__name__) is obj
+            )  # torch.sum calls itself _VariableFunctionsClass.sum
+            return [None, module, obj.__name__ if short else obj.__qualname__]
         return [capture.child(owner), "", obj.__name__]
 
     def match(self, node: Node, fresh: Any, graft: Graft) -> None:

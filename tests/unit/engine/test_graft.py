@@ -98,6 +98,7 @@ VALUES = [
     datetime.timedelta(days=1), decimal.Decimal("1.50"), pathlib.PurePosixPath("a/b"), numpy.float32(1.5),
     numpy.dtype("int16"), torch.float16, torch.device("cpu"), torch.Size([2, 3]), Record(3, ["x"]),
     types.SimpleNamespace(a=1), collections.defaultdict(list, {"a": [1]}), inspect.signature(lambda a, *b, c=2: None),
+    torch.sum, len,
 ]  # fmt: skip
 
 
