@@ -12,6 +12,7 @@ import queue
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FunctionType
 from typing import Any
 
@@ -80,6 +81,14 @@ def guard_torch() -> None:
     import torch
 
     _replace(torch, "save", _do_nothing)
+    real_backward = torch.autograd.backward
+
+    def backward(*args: Any, **kwargs: Any) -> None:
+        """On variables that are restored already it may have no graph; gradients are restored in the end."""
+        with suppress(RuntimeError):
+            real_backward(*args, **kwargs)
+
+    _replace(torch.autograd, "backward", backward)
     real_add = torch.optim.Optimizer.add_param_group
 
     def add_param_group(self: Any, param_group: dict[str, Any]) -> None:

@@ -233,7 +233,7 @@ def _take(found: position.Position, final: Final, patient: bool) -> str:
     from ckptd.errors import DumpFailedError
     from ckptd_agent import company, facts, modes, opened
     from ckptd_agent.drain import drain
-    from ckptd_agent.graph import document
+    from ckptd_agent.graph import addresses, document
     from ckptd_agent.graph.capture import Capture
     from ckptd_agent.state import graphs, kinds, rng, sharing  # noqa: F401 - kinds registers them all
 
@@ -252,6 +252,7 @@ def _take(found: position.Position, final: Final, patient: bool) -> str:
         capture.run()
         described["files"] = _capture_files(capture)
         sharing.link(capture)
+        addresses.link(capture)
     finally:
         if collecting:
             gc.enable()

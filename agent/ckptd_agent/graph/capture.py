@@ -16,14 +16,20 @@ T = TypeVar("T")
 _ATOMS = frozenset([type(None), bool, float, str, bytes])
 _NUMBERED = _ATOMS | {int}
 _LOW, _HIGH = -(1 << 63), 1 << 63
+_FIRST, _LAST = 1 << 32, 1 << 47
+"""Where addresses of objects lie. An integer there may be one: see ckptd_agent.graph.addresses."""
 Children = Any
 """A list of children, or an array of floats or ints, or Refs."""
 
 
 def _fit(atoms: Iterable[Any]) -> bool:
-    """All ints among them have 64 bits."""
+    """All ints among them have 64 bits, and none may be an address."""
     ints = [each for each in atoms if type(each) is int]
-    return min(ints, default=0) >= _LOW and max(ints, default=0) < _HIGH
+    return min(ints, default=0) >= _LOW and not _may_be_addresses(ints) and max(ints, default=0) < _HIGH
+
+
+def _may_be_addresses(ints: list[int]) -> bool:
+    return max(ints, default=0) >= _FIRST and any(_FIRST <= each < _LAST and not each & 7 for each in ints)
 
 
 def _nothing() -> tuple[array[int], list[Any]]:
@@ -49,6 +55,8 @@ class Capture:
         """Where an object was met whose hidden state is not captured, and its type."""
         self.dtypes: dict[int, str] = {}
         """id() of a storage to the safetensors name of the first tensor's type that looks at it."""
+        self.large: dict[int, int] = {}
+        """Number of a node to the integer that it stands for, where that may be an address."""
         self._scratch: dict[type, Any] = {}
         self._kinds: dict[type, Kind] = {}
         self._waiting: dict[type, tuple[array[int], list[Any]]] = defaultdict(_nothing)
@@ -57,7 +65,9 @@ class Capture:
     def child(self, obj: Any) -> Child:
         """The child that stands for an object; the object itself is visited later."""
         cls = type(obj)
-        if cls in _ATOMS or (cls is int and _LOW <= obj < _HIGH):
+        if cls in _ATOMS or (cls is int and _LOW <= obj < _FIRST):
+            return obj
+        if cls is int and _FIRST <= obj < _HIGH and (obj >= _LAST or obj & 7):
             return obj
         number = self.numbers.get(id(obj))
         if number is None:
@@ -65,6 +75,8 @@ class Capture:
             self.numbers[id(obj)] = number
             self.kept.append(obj)
             self.nodes.append(None)
+            if cls is int:
+                self.large[number] = obj
             numbers, objects = self._waiting[cls]
             numbers.append(number)
             objects.append(obj)
@@ -80,12 +92,12 @@ class Capture:
             return array("d", known)
         if types <= _ATOMS:
             return list(known)
-        if types == {int}:
+        if types == {int} and not _may_be_addresses(known):
             try:
                 return array("q", known)
             except OverflowError:
                 return [self.child(each) for each in known]
-        if len(types) == 1:
+        if len(types) == 1 and types != {int}:
             return self._refs(types.pop(), known)
         if types <= _NUMBERED and _fit(known):
             return list(known)

@@ -7,6 +7,7 @@ import sys
 from itertools import repeat
 from typing import Any
 
+from ckptd_agent.graph.addresses import are_addresses
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft, kept
 from ckptd_agent.graph.instances import (
@@ -175,7 +176,8 @@ class Set(Kind):
         return set()
 
     def fill(self, node: Node, obj: set[Any], graft: Graft) -> None:
-        fill_set(obj, graft.values(node[1]), node[2], graft, ordered=not node[3])
+        ordered = not node[3] and not are_addresses(node[1], graft)
+        fill_set(obj, graft.values(node[1]), node[2], graft, ordered=ordered)
 
 
 def fill_set(obj: set[Any], values: list[Any], slots: int, graft: Graft, *, ordered: bool = True) -> None:
@@ -207,9 +209,9 @@ class FrozenSet(Kind):
         if isinstance(fresh, frozenset) and is_like(fresh, values, node[2]):
             return fresh
         made_of = recipe(values, node[2])
-        if made_of is None:
+        if made_of is None and not are_addresses(node[1], graft):
             raise graft.refuse(_NO_ORDER)
-        return frozenset(made_of)
+        return frozenset(values if made_of is None else made_of)
 
 
 class Deque(Kind):

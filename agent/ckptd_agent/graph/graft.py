@@ -88,12 +88,20 @@ class Graft:
                 continue
             keyed, self._keyed = self._keyed, []
             for key, value, fresh in keyed:
-                found = self.fresh.get(key[0])
+                found = self._fresh_key(key[0])
                 try:
                     if found is not None and found in fresh:
                         self.pair(value, fresh[found])
                 except TypeError:
                     continue  # a key that can't be hashed as it is now
+
+    def _fresh_key(self, number: int) -> Any:
+        """What a dict's key was matched with. One that is an address is never matched: its object was."""
+        node = self.nodes[number]
+        if node[0] != "address":
+            return self.fresh.get(number)
+        found = self.fresh.get(node[1][0])
+        return None if found is None else id(found)
 
     def _match_one(self, number: int, fresh: Any) -> None:
         if number in self.fresh or number in self.made or id(fresh) in self.taken:
