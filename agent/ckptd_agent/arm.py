@@ -71,9 +71,18 @@ def _resume(script: str, folder: str) -> None:
         from ckptd_agent import replay
 
         replay.begin(folder)
+        _give(gate.facts(folder).get("trackers", {}))
     except BaseException as error:
         own = type(error).__module__ == "ckptd.errors"
         _refuse(str(error) if own else f"{folder}: the agent failed to resume it ({_sentence(error)})")
+
+
+def _give(variables: dict[str, str]) -> None:
+    """What its experiment trackers are to find in the environment: see ckptd_agent.state.trackers."""
+    if variables:
+        from ckptd_agent.state import trackers
+
+        trackers.give(variables)
 
 
 def arm() -> None:

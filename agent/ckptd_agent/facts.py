@@ -14,6 +14,7 @@ from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.document import Document
 from ckptd_agent.loops import events
 from ckptd_agent.source import table
+from ckptd_agent.state import trackers
 
 
 def collect(capture: Capture, document: Document) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def collect(capture: Capture, document: Document) -> dict[str, Any]:
         "tensors": len(capture.storages),
         "nodes": len(capture.nodes),
         "where": _where(document),
+        "trackers": trackers.environment(),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HELPER_MODULES = (
     "IPython", "ckptd", "ckptd_agent", "ensurepip", "ipykernel", "ipykernel_launcher", "jupyter", "pip",
@@ -102,8 +102,13 @@ def was_checkpointed(folder: str) -> bool:
     Raises:
         OSError, ValueError, KeyError: the manifest can't be read or does not say.
     """
+    return bool(facts(folder)["orig_argv"] == sys.orig_argv)
+
+
+def facts(folder: str) -> dict[str, Any]:
+    """What the manifest of a checkpoint says of the program; raises OSError, ValueError, KeyError."""
     import json
 
     with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
-        facts = json.load(file)["facts"]
-    return bool(facts["orig_argv"] == sys.orig_argv)
+        found: dict[str, Any] = json.load(file)["facts"]
+    return found

@@ -11,17 +11,26 @@ what such a file has grown by since a checkpoint is cut off when the program goe
 from __future__ import annotations
 
 import gc
+import glob
 import io
 import os
 import stat
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 _noted: list[weakref.ref[Any]] = []
 real_open = io.open
 appended: dict[str, None] = {}
 """Paths that have been opened for appending, in their order."""
+before_sizes: list[Callable[[], None]] = []
+"""Called at a dump before the sizes are read."""
+after_cut: list[Callable[[], None]] = []
+"""Called on a resume once the files have been cut back."""
+_watched: dict[str, None] = {}
+NEW = -1
+"""In place of a size: the path is a pattern, and what matches and isn't among the others came later."""
 FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 
 
@@ -40,21 +49,45 @@ def _see(event: str, args: tuple[Any, ...]) -> None:
         appended[os.path.abspath(os.fsdecode(path))] = None
 
 
+def watch(pattern: str) -> None:
+    """Files that match (as glob has it, ``**`` for any folders) are the program's own and only ever grow: they are
+    cut back too, and those that a checkpoint has not known are removed. Valid for the dump that is under way."""
+    _watched[pattern] = None
+
+
 def appended_sizes() -> list[tuple[str, int]]:
-    """The regular files among them, with their sizes in bytes."""
-    return [(path, os.stat(path).st_size) for path in appended if os.path.isfile(path)]
+    """The regular files among them, with their sizes in bytes, and the patterns that are watched."""
+    for action in before_sizes:
+        action()
+    for pattern in _watched:
+        appended.update(dict.fromkeys(_matching(pattern)))
+    sizes = [(path, os.stat(path).st_size) for path in appended if os.path.isfile(path)]
+    sizes += [(pattern, NEW) for pattern in _watched]
+    _watched.clear()
+    return sizes
+
+
+def _matching(pattern: str) -> list[str]:
+    return [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
 
 
 def cut_back(sizes: list[tuple[str, int]]) -> list[str]:
     """Cut files to what they had at a checkpoint; the paths of those that have less now."""
     short = []
+    known = {path for path, _ in sizes}
     for path, size in sizes:
+        if size == NEW:
+            for late in set(_matching(path)) - known:
+                os.remove(late)
+            continue
         appended[path] = None
         now = os.stat(path).st_size if os.path.isfile(path) else -1
         if now > size:
             os.truncate(path, size)
         elif now < size:
             short.append(path)
+    for action in after_cut:
+        action()
     return short
 
 

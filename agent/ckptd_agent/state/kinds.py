@@ -7,7 +7,17 @@ from importlib.util import find_spec
 from ckptd_agent.graph import anchors, buffers, containers, functions  # noqa: F401 - they register their kinds
 from ckptd_agent.graph.instances import Instance
 from ckptd_agent.graph.kind import register
-from ckptd_agent.state import files, generators, iterators, loaders, memos, queues, rng, tensors  # noqa: F401
+from ckptd_agent.state import (  # noqa: F401
+    files,
+    generators,
+    iterators,
+    loaders,
+    memos,
+    queues,
+    rng,
+    tensors,
+    trackers,
+)
 
 if find_spec("numpy"):  # torch can do without it
     from ckptd_agent.state import arrays  # noqa: F401
