@@ -115,7 +115,7 @@ class Conversation:
         self._plan_periodic()
 
     def _refused(self, attempt: Attempt, message: protocol.Refused) -> None:
-        attempt.refused = refusal(message.why, attempt.base)
+        attempt.refused = refusal(message.why, attempt.base, resumed=attempt.resumed)
         self._job.loop.after("deadline", REFUSED_SECONDS, lambda: self._end_now(attempt))
 
     # ---- dumps ----------------------------------------------------------------------------------

@@ -111,11 +111,13 @@ def _unchanged(manifest: Manifest, allow_changed: bool) -> list[str]:
     return [f"{what} changed since the checkpoint at step {manifest.step}, as allowed"]
 
 
-def refusal(why: str, base: Base) -> str:
-    """The agent's reason not to resume from ``base``, with what the user can do about it."""
+def refusal(why: str, base: Base, *, resumed: bool = False) -> str:
+    """The agent's reason not to resume from ``base``, or (``resumed``) not to go on, and what the user can do."""
     if "--fresh" in why:
         return why
     what = f"step {base.step} can't be resumed, nothing was changed: {why}; start over with --fresh"
+    if resumed:
+        what = f"the job can't go on from step {base.step}: {why}; start over with --fresh"
     if base.older is not None and base.path is not None:
         what += f", or go on from step {base.older.step} with --from {base.older.step}"
     return what
