@@ -69,6 +69,9 @@ def leave(signum: int | None = None) -> None:
     if not callable(handler):
         if handler is signal.SIG_IGN and asked:
             return
+        trackers: Any = sys.modules.get("ckptd_agent.state.trackers")
+        if trackers is not None:
+            trackers.part(number)
         _end(number)
     link.leave()
     _call(handler, number, _program_frame())

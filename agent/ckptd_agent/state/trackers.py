@@ -181,9 +181,14 @@ def environment() -> dict[str, str]:
     run = _mlflow_run()
     if run is not None:
         found["MLFLOW_RUN_ID"] = str(run.info.run_id)
-    wandb = sys.modules.get("wandb")
+    wandb: Any = sys.modules.get("wandb")
     if wandb is not None and getattr(wandb, "run", None) is not None:
         found.update(WANDB_RUN_ID=str(wandb.run.id), WANDB_RESUME="allow")
+        if wandb.run.offline:
+            _say_once(
+                "wandb is offline and holds what is logged in memory: a SIGTERM loses nothing, but SIGKILL or a crash "
+                "loses what it has not written"
+            )
     return found
 
 
@@ -193,6 +198,21 @@ def give(variables: dict[str, str]) -> None:
         if name not in os.environ:
             os.environ[name] = value
             _given.append(name)
+
+
+def part(signum: int) -> None:
+    """The process ends by a notice, past Python's own exit: let wandb's service write out what it holds in memory.
+
+    Called once the checkpoint is safe, so that it may take its time; the supervisor's deadline ends it.
+    """
+    wandb: Any = sys.modules.get("wandb")
+    if wandb is None or getattr(wandb, "run", None) is None:
+        return
+    try:
+        wandb.run.mark_preempting()
+        wandb.teardown(exit_code=128 + signum)
+    except Exception as error:  # the job ends either way
+        _say_once(f"wandb could not be told that the job leaves: {type(error).__name__}: {error}")
 
 
 def take_back() -> None:
