@@ -75,6 +75,17 @@ def leave(signum: int | None = None) -> None:
         _end(number)
     link.leave()
     _call(handler, number, _program_frame())
+    _silence()
+
+
+def _silence() -> None:
+    """The handler has only made a note, and the program goes on to where it looks at it. What it prints until
+    then comes behind the checkpoint: the resumed process prints it."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def _call(handler: Any, number: int, frame: FrameType | None) -> None:
