@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ckptd.store.index import Entry
+if TYPE_CHECKING:
+    from ckptd.store.index import Entry
 
 HOUR = 3600.0
 
