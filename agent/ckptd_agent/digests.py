@@ -97,7 +97,7 @@ def take(frame: FrameType | None) -> dict[str, Item]:
     walk = Walk()
     if events.last_loss is not None:
         walk.add("loss", "loss", digest_tensor(events.last_loss), _show(events.last_loss))
-    taken: set[str] = set()
+    taken = {"loss"}
     while frame is not None:
         if table.source_of(frame.f_code) is not None and frame.f_code.co_name != "<module>":
             for name, value in frames.read(frame).items():
@@ -109,7 +109,7 @@ def take(frame: FrameType | None) -> dict[str, Item]:
         loaded = sys.modules.get(module)
         for name, value in sorted(vars(loaded).items()) if loaded is not None else ():
             if not name.startswith("__"):
-                label = f"{module.removeprefix('__main__.')}.{name}" if name in taken else name
+                label = f"{module}.{name}" if name in taken else name
                 taken.add(name)
                 walk.visit(label, value, 0)
     walk.finish()
