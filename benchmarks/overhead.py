@@ -22,11 +22,10 @@ from statistics import median, quantiles
 from typing import Any
 
 import click
+import machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-
-from benchmarks import machine
 
 PROGRAM = Path(__file__).resolve().parent / "programs" / "steps.py"
 LENGTHS = (200e-6, 1e-3, 5e-3, 20e-3)

@@ -108,7 +108,9 @@ class WandbRun(Kind):
         return graft.missing(f"wandb.Run with the id {node[1]}")
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
-        obj._local_step = node[2]
+        obj._local_step = step = node[2]
+        if step:  # the service counts for itself: it is told where to go on
+            graft.later.append(lambda: obj.log({}, step=step, commit=False))
 
 
 def is_closed(writer: Any) -> bool:

@@ -1,1 +1,0 @@
-"""Measurements, one file each, run by ``scripts/bench NAME``; what they gave stands in ``results/``."""
