@@ -22,10 +22,11 @@ from statistics import median, quantiles
 from typing import Any
 
 import click
-import machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+from benchmarks import machine
 
 PROGRAM = Path(__file__).resolve().parent / "programs" / "steps.py"
 LENGTHS = (200e-6, 1e-3, 5e-3, 20e-3)
@@ -66,7 +67,11 @@ def _run(pairs: list[str], folder: Path, *, under: bool) -> Run:
             "--",
             *command,
         ]
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("CKPTD_", "PYTHONDONT"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CKPTD_", "PYTHONDONT", "PYTHONPATH"))
+    }
     began = time.time()
     done = subprocess.run(
         command, env={**env, "OMP_NUM_THREADS": "1"}, cwd=folder, capture_output=True, text=True, check=False
