@@ -14,7 +14,7 @@ from ckptd.store.hold import alone
 from ckptd.store.index import Entry
 from ckptd.store.layout import JobFolder
 from ckptd.store.leftovers import freed_by
-from ckptd.store.pins import read_marks
+from ckptd.store.pins import read_mark, read_marks
 from ckptd.store.retention import Policy, Verdict, decide
 from ckptd.store.verify import verify_checkpoint
 
@@ -94,7 +94,7 @@ def plan(folder: JobFolder, policy: Policy, *, all_marks: bool = True) -> list[V
     if all_marks:
         return decide(found, policy, read_marks(found))
     first = decide(found, policy)
-    return decide(found, policy, read_marks(v.entry for v in first if v.weak or not v.keep))
+    return decide(found, policy, read_marks(v.entry for v in first if not v.keep))
 
 
 def forget(folder: JobFolder, verdicts: Sequence[Verdict], whole: Entry | None) -> Removed:
@@ -112,7 +112,7 @@ def retain(folder: JobFolder, policy: Policy, newest: Path, needed: int) -> Remo
     verdicts = plan(folder, policy, all_marks=False)
     done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != newest])
     weak = [v.entry.path for v in verdicts if v.weak and v.entry.path != newest]
-    _make_room(folder, weak, needed, done)
+    _make_room(folder, policy, weak, needed, done)
     _tidy(folder, verdicts, set(done.gone))
     return done
 
@@ -122,15 +122,20 @@ def make_room(folder: JobFolder, policy: Policy, newest: Path | None, needed: in
     verdicts = plan(folder, policy, all_marks=False)
     stays = newest or next((v.entry.path for v in reversed(verdicts) if v.entry.good), None)
     done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != stays])
-    _make_room(folder, [v.entry.path for v in verdicts if v.weak and v.entry.path != stays], needed, done)
+    _make_room(
+        folder, policy, [v.entry.path for v in verdicts if v.weak and v.entry.path != stays], needed, done
+    )
     return done
 
 
-def _make_room(folder: JobFolder, weak: Sequence[Path], needed: int, done: Removed) -> None:
+def _make_room(folder: JobFolder, policy: Policy, weak: Sequence[Path], needed: int, done: Removed) -> None:
     """Remove one after the other until enough is free."""
     for path in weak:
         if free_bytes(folder.path) >= needed:
             return
+        mark = read_mark(path)
+        if mark.pinned or set(mark.tags) & set(policy.tags):
+            continue
         more = remove(folder, [path])
         done.gone += more.gone
         done.room += more.gone
