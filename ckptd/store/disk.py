@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 FOLDER_MODE = 0o700
@@ -75,10 +77,12 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view.release()
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put a new file in the place of an old one: after a crash it is one or the other. Raises OSError."""
-    part = path.with_name(f".tmp-{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    fd = create_file(part)
+def replace_file(path: Path, data: bytes, folder: Path | None = None) -> None:
+    """Put a new file in the place of an old one: after a crash it is one or the other. Raises OSError.
+
+    ``folder``: where its part lies before it is whole, if not beside it.
+    """
+    part, fd = _create_part(folder or path.parent, path.name)
     try:
         try:
             write_all(fd, data)
@@ -90,6 +94,35 @@ def replace_file(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _create_part(folder: Path, name: str) -> tuple[Path, int]:
+    """A file for what is not whole yet, locked as long as it is open: see remove_part. Raises OSError."""
+    while True:
+        part = folder / f".tmp-{name}-{os.getpid()}-{os.urandom(4).hex()}"
+        fd = create_file(part)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            return part, fd
+        os.close(fd)  # swept away before it was locked
+
+
+def remove_part(part: Path) -> bool:
+    """Remove what a killed replace_file left; False if it stays: it is being written, or the disk won't let us."""
+    try:
+        fd = open_file(part)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)
 
 
 def read_file(path: Path, limit: int) -> bytes:

@@ -142,6 +142,8 @@ def open_store(path: Path, *, create: bool = True) -> Store:
         if create and version < FORMAT:
             disk.replace_file(path / MARKER, dump_json({"format": FORMAT, "created": created}))
         if create:
+            for part in path.glob(f"{WORK}{MARKER}-*"):
+                disk.remove_part(part)
             disk.make_folder(path / JOBS)
         if (path / JOBS).exists():
             _check_folder(path / JOBS, write=create)

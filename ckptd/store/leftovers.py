@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptd.store import disk, index
+from ckptd.store import index
 from ckptd.store.layout import WORK, JobFolder
-from ckptd.store.sweep import is_alive
+from ckptd.store.sweep import is_alive, remove_left
 
 EARLIER = "earlier-"
 """Folders of a job beside ``checkpoints``: checkpoints of a run before the present one."""
@@ -40,7 +40,7 @@ def leftovers(folder: JobFolder) -> list[Left]:
 
 def prune_job(folder: JobFolder) -> list[Left]:
     """Remove leftovers; returns what is gone. Raises DamagedError, OSError."""
-    return [left for left in leftovers(folder) if disk.remove_folder(left.path)]
+    return [left for left in leftovers(folder) if remove_left(left.path)]
 
 
 def freed_by(path: Path) -> int:

@@ -43,7 +43,8 @@ def write_mark(path: Path, mark: Mark) -> None:
             disk.sync_folder(path)
         else:
             fields = {"since": time.time(), "pinned": mark.pinned, "tags": sorted(set(mark.tags))}
-            disk.replace_file(path / PIN, dump_json(fields))
+            # Its part lies where sweep() looks: nobody looks into each of ten thousand checkpoints.
+            disk.replace_file(path / PIN, dump_json(fields), path.parent)
     except OSError as error:
         raise NoStoreError(f"can't mark {path}: {disk.reason(error)}") from error
 

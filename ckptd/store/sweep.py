@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from ckptd.store import disk
@@ -16,15 +15,9 @@ from ckptd.store.manifest import TABLE, TENSORS_1
 def sweep(folder: JobFolder) -> list[Path]:
     """Remove what killed writers left; returns what is gone. Call it with the job's lock held."""
     gone = sweep_work(folder)
-    # As version 1 kept it.
+    # Folders as version 1 kept them, and parts of pins.
     gone += _sweep(list(folder.checkpoints.glob(f"{WORK}*")))
-    # Only the holder of the job's lock writes these, so a part of one is nobody's.
-    for name in (JOB_FILE, INDEX):
-        for path in folder.path.glob(f"{WORK}{name}-*"):
-            with suppress(OSError):
-                path.unlink()
-                gone.append(path)
-    return gone
+    return gone + _sweep([path for name in (JOB_FILE, INDEX) for path in folder.path.glob(f"{WORK}{name}-*")])
 
 
 def sweep_work(folder: JobFolder) -> list[Path]:
@@ -36,12 +29,19 @@ def sweep_work(folder: JobFolder) -> list[Path]:
 
 
 def _sweep(left: list[Path]) -> list[Path]:
-    return [path for path in left if not is_alive(path) and disk.remove_folder(path)]
+    return [path for path in left if remove_left(path)]
+
+
+def remove_left(path: Path) -> bool:
+    """Remove what a killed process left; False if it stays: its writer is alive, or the disk won't let us."""
+    if path.is_dir():
+        return not is_alive(path) and disk.remove_folder(path)
+    return disk.remove_part(path)
 
 
 def is_alive(work: Path) -> bool:
-    """Whether somebody holds the lock of a work folder."""
-    return any(_locked(work / name) for name in (TABLE, TENSORS_1))
+    """Whether somebody holds the lock of a work folder, or of a part of a file."""
+    return any(_locked(path) for path in (work, work / TABLE, work / TENSORS_1))
 
 
 def _locked(file: Path) -> bool:
