@@ -179,7 +179,7 @@ def test_compressed_tensors(folder, tmp_path):
 
 
 def test_commit_does_not_get_slower_and_listing_is_fast(folder, tmp_path):
-    """Ten thousand checkpoints; the figures are medians, with room for a busy machine."""
+    """Ten thousand checkpoints; in processor time, for the machine may be busy with something else."""
     import time
 
     from ckptd.store import index
@@ -190,22 +190,22 @@ def test_commit_does_not_get_slower_and_listing_is_fast(folder, tmp_path):
     def pace(step: int) -> float:
         times = []
         for number in range(15):
-            begun = time.perf_counter()
+            begun = time.process_time()
             make_checkpoint(folder, segment, step + number, way)
-            times.append(time.perf_counter() - begun)
+            times.append(time.process_time() - begun)
         return sorted(times)[7]
 
     few = pace(0)
     model = sorted(folder.checkpoints.iterdir())[-1]
     _multiply(folder, model, 10_000)
     many = pace(20_000)
-    begun = time.perf_counter()
+    begun = time.process_time()
     listed = index.entries(folder)
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     assert len(listed) == 10_030
     assert all(entry.good for entry in listed)
     print(f"commit {few * 1000:.1f} ms with 15, {many * 1000:.1f} ms with 10,000; listing {seconds:.2f} s")
-    assert many < 2 * few + 0.01
+    assert many < 1.5 * few + 0.002
     assert seconds < 1.0
 
 
