@@ -99,7 +99,7 @@ class Contents:
 
     def _meet(self, child: Any, parent: int | None, label: str, waiting: deque[int]) -> None:
         number = reference(child)
-        if number is None:
+        if number is None or self.graph.is_leaf(number):
             return
         if number not in self._from:
             self._from[number] = parent, label

@@ -13,7 +13,7 @@ LONGEST = 1000
 """Characters of a value that are kept."""
 _NAMES = re.compile(
     r"(?:^|_|-)(?:key|keys|apikey|token|tokens|secret|secrets|pass|passwd|password|passphrase|passcode|pwd|cred|creds|"
-    r"credential|credentials|auth|authorization|bearer|cookie|cookies|session|signature|private|salt|otp|pin|dsn|"
+    r"credential|credentials|auth|authorization|bearer|cookie|cookies|session|signature|private|salt|otp|dsn|"
     r"webhook|jwt|sas|connection_string|database_url|license)(?:$|_|-|\d)"
     r"|api_?key|access_?key|secret|passw|token$|credential",
     re.IGNORECASE,

@@ -61,6 +61,11 @@ class Graph:
         node = self._nodes[number] if 0 <= number < len(self._nodes) else None
         return node if isinstance(node, list) and node and isinstance(node[0], str) else [""]
 
+    def is_leaf(self, number: int) -> bool:
+        """The node is one of many alike that refer to nothing: plain numbers and texts."""
+        columns = self._columns.get(number)
+        return columns is not None and columns.leaf
+
     def scopes(self) -> list[tuple[str, list[tuple[str, Any]]]]:
         """Where variables are, innermost last, and each variable with its child."""
         found: list[tuple[str, list[tuple[str, Any]]]] = []
@@ -111,6 +116,7 @@ class _Columns:
         self.counts = _column(counts) if counts is not None else None
         known = [count for count in self.counts or [] if isinstance(count, int) and count >= 0]
         self.ends = list(accumulate(known)) if self.counts is not None else []
+        self.leaf = self.kind in _PLAIN and not any(list in map(type, column) for column in self.columns)
 
     def node(self, number: int) -> Node:
         place = self.places[number]
@@ -126,6 +132,9 @@ class _Columns:
         if self.names is not None:
             children = [each for pair in zip(self.names, children, strict=False) for each in pair]
         return [self.kind, *self.head, children, *self.tail]
+
+
+_PLAIN = ("list", "tuple", "set", "frozenset", "deque", "dict")
 
 
 def _column(part: Any) -> list[Any]:

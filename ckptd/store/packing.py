@@ -60,10 +60,27 @@ def make_plan(
 
     ``data`` holds the bytes of all ``tensors``; ``ident`` is the checkpoint's id. Raises what ``step`` raises.
     """
+    views = [data[tensor.offset : tensor.offset + tensor.nbytes] for tensor in tensors]
+    try:
+        return _plan(views, tensors, ident, work, known, algorithm, step)
+    except BaseException:
+        for view in views:
+            view.release()
+        raise
+
+
+def _plan(
+    views: list[memoryview],
+    tensors: Sequence[Tensor],
+    ident: str,
+    work: Path,
+    known: Known,
+    algorithm: str,
+    step: Step,
+) -> Plan:
     items: dict[str, Item] = {}
     keys: list[str] = []
-    for tensor in tensors:
-        view = data[tensor.offset : tensor.offset + tensor.nbytes]
+    for view, tensor in zip(views, tensors, strict=True):
         key = key_of(digest(view, algorithm, step), tensor.nbytes)
         keys.append(key)
         if key in items:

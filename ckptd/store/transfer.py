@@ -15,7 +15,7 @@ from ckptd.errors import CkptdError, DamagedError, NoStoreError
 from ckptd.store import disk, index
 from ckptd.store.hold import hold
 from ckptd.store.layout import JOB_FILE, JobFolder, Store
-from ckptd.store.manifest import MANIFEST, TABLE, FileEntry, is_pack
+from ckptd.store.manifest import MANIFEST, PACK, TABLE, FileEntry
 from ckptd.store.pins import PIN
 from ckptd.store.verify import read_manifest, verify_checkpoint
 from ckptd.store.writer import publish
@@ -103,7 +103,7 @@ def _copy(path: Path, folder: JobFolder, final: Path, advance: Advance) -> Copie
 
 def _take(path: Path, entry: FileEntry, work: Path, folder: JobFolder | None, advance: Advance) -> int:
     """Bring one file into ``work``; returns bytes written."""
-    if folder is not None and is_pack(entry.name):
+    if folder is not None and PACK.fullmatch(entry.name):
         for name in reversed(index.folder_names(folder)):
             with suppress(OSError):
                 if (folder.checkpoints / name / entry.name).stat().st_size == entry.nbytes:

@@ -17,6 +17,7 @@ from ckptd.errors import CkptdError
 
 PROGRAM = """
 import os, signal, time
+import numpy as np
 import torch
 from torch import nn
 torch.manual_seed(0)
@@ -26,6 +27,8 @@ for parameter in model[0].parameters():
 constant = torch.randn(200, 50)
 turned = torch.arange(6.0).reshape(2, 3).t()
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+memory = [(number, number / 2, [number], {"reward": number}) for number in range(300)]
+arrays = [(np.full((2, 3), number, np.float32), str(number)) for number in range(100)]
 history = []
 for step in range(400):
     loss = model(torch.randn(4, 8)).pow(2).mean()
@@ -106,7 +109,7 @@ def test_show(made):
     assert any("param_groups" in place for place in weight["others"])
     assert names["__main__.turned"]["stride"] == [1, 3]
     count = len(json.loads(call(made / "store", "diff", "latest", "latest", "--json"))["tensors"])
-    assert 20 <= count == len([tensor for tensor in found["tensors"] if tensor["storage"]])
+    assert 120 <= count == len([tensor for tensor in found["tensors"] if tensor["storage"]])
     facts = found["manifest"]["facts"]
     assert facts["loss"] > 0
     assert facts["loss_mean"] > 0
@@ -152,6 +155,8 @@ assert ours["param_groups"][0]["lr"] == end["optimizer"]["param_groups"][0]["lr"
 for number, state in end["optimizer"]["state"].items():
     for name, value in state.items():
         assert torch.equal(value, ours["state"][number][name]), (number, name)
+assert whole["memory"] == [(number, number / 2, [number], {"reward": number}) for number in range(300)]
+assert all(torch.equal(whole["arrays"][n][0], torch.full((2, 3), float(n))) for n in range(100))
 from safetensors.torch import load_file
 flat = load_file(sys.argv[2])
 assert torch.equal(flat["model.3.weight"], end["model"]["3.weight"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import struct
 from typing import Any
@@ -13,12 +14,12 @@ import msgpack
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from store_fixtures.making import make_checkpoint, make_segment, pack_of, seal
+from store_fixtures.making import ROOT, make_checkpoint, make_segment, pack_of, seal
 
 from ckptd.errors import CkptdError, DamagedError
 from ckptd.store import environment
 from ckptd.store.contents import Contents
-from ckptd.store.graph import Graph
+from ckptd.store.graph import NEWEST, Graph
 from ckptd.store.known import Known
 from ckptd.store.naming import Tree, short_names
 from ckptd.store.packed import unpack_whole
@@ -192,6 +193,13 @@ def test_a_head_that_claims_the_world(checkpoint):
     file.write_bytes(struct.pack("<Q", 1 << 60) + file.read_bytes()[8:])
     with pytest.raises(DamagedError, match="not a tensor file"):
         OpenCheckpoint(checkpoint)
+
+
+def test_the_reader_here_knows_the_version_that_the_agent_writes():
+    text = (ROOT / "agent" / "ckptd_agent" / "graph" / "document.py").read_text()
+    written = re.search(r"^VERSION = (\d+)$", text, re.MULTILINE)
+    assert written is not None
+    assert int(written[1]) == NEWEST
 
 
 def pack_of_last(checkpoint):

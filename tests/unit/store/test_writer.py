@@ -168,8 +168,9 @@ def failed(folder, segment, words: str, **options) -> str:
 def test_given_up_half_way(folder, tmp_path, segment):
     make_checkpoint(folder, segment, 1)
     large = make_segment(tmp_path / "large", [("a", "U8", 3 * packing.CHUNK)])
-    answers = iter([False] * 4 + [True])
-    failed(folder, large, "given up", cancelled=lambda: next(answers))
+    for before in (0, 2, 4):  # while it is hashed, and while it is written
+        answers = iter([False] * before + [True])
+        failed(folder, large, "given up", cancelled=answers.__next__)
 
 
 @pytest.mark.parametrize(
