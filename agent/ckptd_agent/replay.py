@@ -24,7 +24,7 @@ from ckptd_agent.graph.graft import is_gone
 from ckptd_agent.loops import events, hooks, ledger, position
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.ledger import callers
-from ckptd_agent.restore import Restorer, pair_variables
+from ckptd_agent.restore import Restorer, pair_variables, where_is
 from ckptd_agent.source import table
 from ckptd_agent.source.branches import holds, outcome
 
@@ -65,6 +65,8 @@ class Engine(Restorer, hooks.Replay):
         self.untested: int | None = None
         self.entered: FrameType | None = None
         self.excepthook: Any = None
+        self.failure = ""
+        """What the first statement raised that the replay went on behind."""
 
     def in_child(self) -> None:
         """A child was forked in mid-replay: it may live on behind it, so it must be heard and write its files."""
@@ -310,6 +312,16 @@ class Engine(Restorer, hooks.Replay):
         usable = ledger.is_data if passable.only_data else _is_there
         return all(name in own and usable(own[name]) for name in passable.names)
 
+    def failed(self) -> bool:
+        """A statement on the way has failed, on what a skipped loop would have gathered, most likely: go on?"""
+        return bool(self._guarded(self._passes_over, sys._getframe(2), sys.exc_info()[1]))
+
+    def _passes_over(self, frame: FrameType, error: BaseException) -> bool:
+        if self.depth() is None or _is_caught(frame):
+            return False
+        self.failure = self.failure or f"{type(error).__name__}: {error} at {where_is(frame)}"
+        return True
+
     def statement(self, module: str, number: int) -> None:
         """Before a statement on the path whose operands wait below a call: they read restored variables."""
         self._guarded(self._statement, module, number, sys._getframe(2))
@@ -375,7 +387,7 @@ class Engine(Restorer, hooks.Replay):
         """End the process without having changed anything; the supervisor says why."""
         from ckptd_agent import link
 
-        link.refuse(why)
+        link.refuse(f"{why} (it had failed before: {self.failure})" if self.failure else why)
 
     def at_exit(self) -> None:
         self.refuse("the program ended without coming to the place of the checkpoint")
@@ -386,6 +398,16 @@ class Engine(Restorer, hooks.Replay):
             place = place.tb_next
         where = f" at {place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else ""
         self.refuse(f"the program failed on its way to the checkpoint: {kind.__name__}: {error}{where}")
+
+
+def _is_caught(frame: FrameType | None) -> bool:
+    """The program itself handles what is raised here."""
+    while frame is not None:
+        source = table.source_of(frame.f_code)
+        if source and any(first <= frame.f_lineno <= last for first, last in source.tries):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_there(value: Any) -> bool:

@@ -44,6 +44,9 @@ class Replay:
     def open_for(self, loop: int, iterable: Any) -> Any: ...
     def open_while(self, loop: int) -> Any: ...
     def statement(self, module: str, number: int) -> None: ...
+    def failed(self) -> bool:
+        raise NotImplementedError
+
     def in_child(self) -> None: ...
 
 
@@ -81,6 +84,7 @@ def install() -> None:
         "_ck_open": is_open,
         "_ck_way": way,
         "_ck_past": past,
+        "_ck_failed": failed,
         "_ck_ended": was_returned,
         "_ck_value": returned_value,
         "_ck_else": mark_exhausted,
@@ -212,6 +216,11 @@ def way() -> bool:
 def past(number: int) -> bool:
     """``_ck_past``: in a replay, whether a statement was done before the checkpoint and is left out."""
     return replay is not None and get_ident() == r.main_thread and replay.past(number)
+
+
+def failed() -> bool:
+    """``_ck_failed``: in a replay, whether it goes on behind a statement that has failed."""
+    return replay is not None and get_ident() == r.main_thread and replay.failed()
 
 
 def statement(module: str, number: int) -> None:

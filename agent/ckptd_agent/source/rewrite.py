@@ -23,7 +23,7 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from ckptd_agent.source import branches, passing, scan, table
+from ckptd_agent.source import branches, failing, passing, scan, table
 from ckptd_agent.source.operands import list_calls
 from ckptd_agent.source.summary import Summary
 
@@ -50,6 +50,8 @@ class _Scope:
         self.function = function
         self.loops: list[int] = []
         """Ids of the instrumented loops around the current statement, outermost first; 0 for a plain one."""
+        self.behind = False
+        """A loop, or a call that may lead to one, has been come by."""
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -71,9 +73,14 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         passable = self._passable(node)
+        fallible = self._is_fallible(node)
         result = super().visit(node)
         if passable is not None:
             result = _passed(passable, result)
+        if fallible:
+            result = _tolerated(result, node)
+        if isinstance(node, ast.For | ast.While):
+            self.scopes[-1].behind = True
         number = self.hooks.get(id(node), 0)
         if not number or not isinstance(node, ast.stmt):
             return result
@@ -87,6 +94,14 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(node, ast.stmt) and (any(scope.loops) or (scope.function and scope.instrumented)):
             return passing.describe(node, self.loopy)
         return None
+
+    def _is_fallible(self, node: ast.AST) -> bool:
+        """It stands behind a loop that a replay may skip: see ckptd_agent.source.failing."""
+        scope = self.scopes[-1]
+        if not scope.instrumented or len(scope.loops) > 4 or not failing.may_fail(node):
+            return False
+        scope.behind = scope.behind or bool(failing.calls(node) & self.loopy)
+        return scope.behind
 
     # ---- scopes -----------------------------------------------------------------------------------
 
@@ -210,6 +225,8 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Try(self, node: ast.Try) -> ast.AST:
         if node.finalbody:
             self.source.finals.append((node.finalbody[0].lineno, node.finalbody[-1].end_lineno or 0))
+        if failing.catches(node):
+            self.source.tries.append((node.body[0].lineno, node.body[-1].end_lineno or 0))
         return self.generic_visit(node)
 
     visit_TryStar: Any = visit_Try  # noqa: N815 - as ast.NodeVisitor wants it
@@ -297,6 +314,17 @@ def _passed(passable: table.Passable, node: ast.stmt) -> ast.stmt:
     assert isinstance(choice, ast.If)
     choice.body = [node]
     return choice
+
+
+def _tolerated(result: Any, node: ast.AST) -> ast.stmt:
+    """``S`` becomes ``try: S`` with a handler that passes on what it raises, unless a replay goes on behind it."""
+    assert isinstance(node, ast.stmt)
+    block = _statement("try: pass\nexcept Exception:\n if not _ck_on or not _ck_failed(): raise", node)
+    assert isinstance(block, ast.Try)
+    block.body = result if isinstance(result, list) else [result]
+    if isinstance(node, ast.Return):
+        block.handlers[0].body.append(ast.copy_location(ast.Return(), node))
+    return block
 
 
 def _shape(target: ast.expr) -> table.Shape:

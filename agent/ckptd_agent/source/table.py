@@ -97,6 +97,8 @@ class Source:
     """What the functions of the module, and of those that it imports, may change."""
     finals: list[tuple[int, int]] = field(default_factory=list)
     """First and last lines of finally clauses: what is pending while one runs lies on the value stack."""
+    tries: list[tuple[int, int]] = field(default_factory=list)
+    """First and last lines of what stands below a try whose handlers may catch an error."""
     bare: set[tuple[int, str]] = field(default_factory=set)
     """(first line, name) of functions that are not instrumented."""
     left: dict[int, str] = field(default_factory=dict)
