@@ -79,7 +79,8 @@ def entries(folder: JobFolder) -> list[Entry]:
     """All checkpoints of a job, oldest first: by branch, step, then time. Raises DamagedError."""
     cached = _read_cache(folder)
     found = [_entry(folder, name, cached.get(name)) for name in folder_names(folder)]
-    return in_order(found)
+    # What can't be read and isn't there any more was removed while we looked.
+    return in_order([entry for entry in found if entry.good or entry.path.is_dir()])
 
 
 def in_order(found: list[Entry]) -> list[Entry]:

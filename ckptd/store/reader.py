@@ -61,7 +61,8 @@ class Found:
 
 def list_checkpoints(folder: JobFolder) -> list[Listed]:
     """All checkpoints of a job, oldest first: by branch, step, then time. Raises DamagedError."""
-    return [list_one(entry.path) for entry in entries(folder)]
+    found = [list_one(entry.path) for entry in entries(folder)]
+    return [listed for listed in found if listed.manifest is not None or listed.path.is_dir()]
 
 
 def newest_valid(folder: JobFolder) -> Found | None:

@@ -259,3 +259,30 @@ def test_a_store_of_format_1_as_it_was_first_written(tmp_path):
         assert bytes(view) == bytes(range(40))
         assert checkpoint.graph() == GRAPH
     assert "jobs/0123abcd/checkpoints/000000000100-00000100/graph.msgpack" in tree(path)
+
+
+def test_listing_while_another_process_removes(start, folder, segment):
+    """What goes while we look is not damaged, it is gone."""
+    process = start(
+        """
+import sys
+from pathlib import Path
+from store_fixtures.making import *
+from ckptd.store.removal import remove
+folder, segment = JobFolder(Path(sys.argv[1])), Path(sys.argv[2])
+print("ready", flush=True)
+for step in range(1, 10**6):
+    remove(folder, [make_checkpoint(folder, segment, step)])
+""",
+        folder.path,
+        segment,
+    )
+    assert process.stdout.readline() == "ready\n"
+    seen = 0
+    for _ in range(300):
+        listed = list_checkpoints(folder)
+        seen += len(listed)
+        assert [item.error for item in listed if item.error and item.path.is_dir()] == []
+        newest_valid(folder)
+    assert process.poll() is None
+    process.kill()
