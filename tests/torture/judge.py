@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckptd.daemon.places import SegmentFolder
@@ -34,7 +34,6 @@ class Promises:
     copied: str = ""
     pinned: frozenset[str] = frozenset()
     commits: int = 0
-    seen: list[str] = field(default_factory=list)
 
     def after(self, lines: Iterable[str]) -> Promises:
         """The same, and what was said since."""

@@ -1,20 +1,14 @@
 """Kills a process that works on a store, round after round, and looks at what it has left.
 
-scripts/torture store [--rounds N] [--seed S] [--keep]
-
 Half of the kills come at a change of the disk, each as likely as another (tests/faults/fileops.c, where there is a
 C compiler), half after a random time.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import shutil
 import signal
-import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
@@ -24,7 +18,8 @@ from typing import Any
 
 from faults import fileops
 
-from torture.judge import Promises, check, check_nothing_left
+from ckptd.errors import CkptdError
+from torture.judge import BrokenError, Promises, check, check_nothing_left
 from torture.work import Setting, Work, say_to, write_small
 
 MOST_CHANGES = 260
@@ -44,6 +39,14 @@ class Tally:
     """Rounds after which something was left to sweep, by what it was."""
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        left = ", ".join(f"{kind} {count}" for kind, count in sorted(self.left.items())) or "nothing"
+        return (
+            f"{self.rounds} rounds, {self.at_change} killed at a change of the disk, {self.rounds - self.at_change} "
+            f"after a time; {self.commits} commits, none lost; rounds that left something to sweep: {left}; "
+            f"{self.seconds:.1f} s"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """For benchmarks/results."""
         return {
@@ -55,7 +58,7 @@ class Tally:
 
 
 def torture(folder: Path, rounds: int, seed: int) -> Tally:
-    """Run them all in ``folder``. Raises AssertionError, naming round and seed."""
+    """Run them all in ``folder``. Raises BrokenError, naming round and seed."""
     setting = Setting(folder / "store", folder / "other", folder / "shm")
     setting.shm.mkdir()
     tally, promises = Tally(), Promises()
@@ -71,9 +74,8 @@ def torture(folder: Path, rounds: int, seed: int) -> Tally:
             if chance.random() < 0.5:  # else the next process has to do it itself, and may be killed at it
                 check_nothing_left(setting)
                 check(setting, promises)
-        except Exception as error:
-            error.args = (f"round {number} of seed {seed}: {error}",)
-            raise
+        except (CkptdError, AssertionError) as error:
+            raise BrokenError(f"round {number} of seed {seed}: {error}") from error
         tally.rounds, tally.at_change = number + 1, tally.at_change + bool(at)
     tally.commits, tally.seconds = promises.commits, time.monotonic() - begun
     return tally
@@ -126,49 +128,3 @@ def _live(setting: Setting, chance: random.Random, at: int, reader: int, writer:
         say(traceback.format_exc())
     finally:
         os._exit(1)
-
-
-def main() -> None:
-    """As scripts/torture."""
-    parser = argparse.ArgumentParser(prog="scripts/torture", description="Kill a writer, many times over.")
-    parser.add_argument("what", choices=["store"])
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/torture-store.json")
-    options = parser.parse_args()
-    folder = Path(os.environ.get("FILEOPS_UNDER") or tempfile.mkdtemp(prefix="ckptd-torture-"))
-    if fileops.compiler() and not fileops.loaded():
-        library = fileops.build(folder)
-        work = folder / "work"
-        work.mkdir()
-        env = {**os.environ, **fileops.preload(library, work)}
-        status = os.spawnve(
-            os.P_WAIT, sys.executable, [sys.executable, "-m", "torture.kill", *sys.argv[1:]], env
-        )
-        if status == 0:
-            shutil.rmtree(folder)
-        sys.exit(status)
-    try:
-        tally = torture(folder, options.rounds, options.seed)
-    except Exception:
-        print(f"the store is kept in {folder}", file=sys.stderr)
-        raise
-    _tell(tally, options.seed, keep=options.keep)
-
-
-def _tell(tally: Tally, seed: int, *, keep: bool) -> None:
-    left = ", ".join(f"{kind} {count}" for kind, count in sorted(tally.left.items())) or "nothing"
-    print(
-        f"{tally.rounds} rounds, seed {seed}: {tally.at_change} killed at a change of the disk, "
-        f"{tally.rounds - tally.at_change} after a time; {tally.commits} commits, none lost; "
-        f"left to sweep after rounds: {left}; {tally.seconds:.1f} s"
-    )
-    if keep:
-        from benchmarks.machine import describe
-        from benchmarks.machine import keep as write
-
-        print(write("torture-store", {"seed": seed, **tally.as_json(), "machine": describe()}))
-
-
-if __name__ == "__main__":
-    main()
