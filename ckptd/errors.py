@@ -46,6 +46,14 @@ class NoStoreError(CkptdError):
     status = 10
 
 
+class RemoteError(NoStoreError):
+    """A remote can't be reached, refuses, or has no room. ``again``: it may be otherwise in a while."""
+
+    def __init__(self, message: str, *, again: bool = True) -> None:
+        super().__init__(message)
+        self.again = again
+
+
 class LockedError(CkptdError):
     """Another process holds the job."""
 

@@ -48,8 +48,14 @@ class Settings:
     """Compress tensors where they get smaller."""
     verbosity: int = 0
     """-1 quiet, 0, 1 verbose."""
+    remote: str = ""
+    """URL of a remote; '' for the one that the job was begun with, if any, 'none' for no more."""
+    lease: float = 120.0
+    """Seconds for which the job is taken at the remote; renewed in a third of that."""
     instrument: tuple[str, ...] = ()
     """Installed packages whose loops are followed as the program's own are."""
+    remade: tuple[str, ...] = ()
+    """Types whose objects tell nothing of their state, but always are as the program makes them."""
 
 
 def parse_duration(text: str) -> float:

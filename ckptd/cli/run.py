@@ -64,6 +64,22 @@ KEEP_LAST = 3
 )
 @keep_options
 @click.option(
+    "--remote",
+    envvar="CKPTD_REMOTE",
+    default="",
+    metavar="URL",
+    help="Also keep checkpoints at s3://bucket/folder or file:///share/folder. A job goes on with the remote that it "
+    "was begun with; 'none' ends that.",
+)
+@click.option(
+    "--lease",
+    envvar="CKPTD_LEASE",
+    default="2m",
+    show_default=True,
+    metavar="TIME",
+    help="After this, another machine may take the job over from one that is not heard of.",
+)
+@click.option(
     "--compress",
     envvar="CKPTD_COMPRESS",
     is_flag=True,
@@ -99,13 +115,21 @@ KEEP_LAST = 3
     metavar="PACKAGE",
     help="An installed package whose loops train, followed as if it were the program's own. May be repeated.",
 )
+@click.option(
+    "--remade",
+    envvar="CKPTD_REMADE",
+    multiple=True,
+    metavar="TYPE",
+    help="A type (module.Name) whose objects can't be read, but always are as the program makes them. Repeatable.",
+)
 @click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     name: str, store: Path | None, every: str | None, grace: str, max_restarts: int, restart_delay: str,
-    compress: bool, notice_signals: str, from_step: int | None, fresh: bool, allow_changed: bool,
-    instrument: tuple[str, ...], quiet: bool, verbose: bool, command: tuple[str, ...], **keep: Any,
+    remote: str, lease: str, compress: bool, notice_signals: str, from_step: int | None, fresh: bool,
+    allow_changed: bool, instrument: tuple[str, ...], remade: tuple[str, ...], quiet: bool, verbose: bool,
+    command: tuple[str, ...], **keep: Any,
 ) -> int:  # fmt: skip
     """Run CMD; save it when it is told to end, and go on from there.
 
@@ -134,13 +158,24 @@ def run(
         fresh=fresh,
         allow_changed=allow_changed,
         verbosity=-1 if quiet else int(verbose),
+        remote=_remote(remote),
+        lease=_positive("--lease", lease),
         instrument=parse_packages(instrument),
+        remade=tuple(word for text in remade for word in text.replace(",", " ").split()),
     )
     # Here, so that a mistake in the flags is told at once.
     from ckptd.daemon.start import run_job
     from ckptd.store.layout import default_store
 
     return run_job(command, settings, store or default_store(), policy)
+
+
+def _remote(url: str) -> str:
+    if url and url != "none":
+        from ckptd.remote.backend import check_url
+
+        check_url(url)
+    return url
 
 
 def _positive(flag: str, text: str) -> float:

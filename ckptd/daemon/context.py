@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ckptd.daemon.attempt import Attempt
 from ckptd.daemon.ledger import Ledger
@@ -16,6 +17,9 @@ from ckptd.daemon.voice import Voice
 from ckptd.daemon.writer import Writer
 from ckptd.settings import Settings
 from ckptd.store.layout import JobFolder
+
+if TYPE_CHECKING:
+    from ckptd.daemon.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Stop:
     """The user gave up waiting."""
     failed: bool = False
     """A stop was asked for, and the dump for it failed."""
+    deadline: float = 0.0
+    """When the grace of the request is over, by the loop's clock; 0: there was none."""
 
 
 @dataclass
@@ -65,3 +71,22 @@ class Context:
     """The present start of the program; None in between."""
     newest: Base | None = None
     """The newest checkpoint of this run, as far as known."""
+    uploads: Uploads | None = None
+    """Where there is a remote."""
+
+    def offer(self, base: Base) -> None:
+        """Have a checkpoint uploaded, if there is a remote."""
+        if self.uploads is not None and base.path is not None:
+            self.uploads.offer(base.path, self.ledger.record.created)
+
+    def hear_uploads(self) -> None:
+        """There is something to tell of the remote, and to keep in the record."""
+        for done in self.uploads.results() if self.uploads is not None else []:
+            if text := getattr(done.value, "text", ""):
+                self.voice.say(text)
+            self.ledger.write(remote=getattr(done.value, "facts", None))
+
+    def hurry(self, urgent: bool) -> None:
+        """A dump is urgent, or not any more: meanwhile nothing is uploaded."""
+        if self.uploads is not None:
+            (self.uploads.hold if urgent else self.uploads.go)()

@@ -143,6 +143,7 @@ class Conversation:
         deadline = self._job.loop.now() + self._job.settings.grace
         self._job.server.send(attempt.peer, attempt.ask(reason, deadline, leave=True))
         self._job.loop.at("deadline", deadline, lambda: self._end_now(attempt))
+        self._job.hurry(urgent=True)
         self._job.ledger.enter(states.DUMPING)
 
     def _dumped(self, attempt: Attempt, message: protocol.Dumped) -> None:
@@ -181,6 +182,7 @@ class Conversation:
 
     def _unsaved(self, attempt: Attempt, request: Request, why: str, tell: bool = True) -> None:
         """A dump has failed: training goes on."""
+        self._job.hurry(urgent=False)
         if tell and attempt.peer is not None:
             self._job.server.send(attempt.peer, protocol.Unsaved(dump=request.dump, why=why))
         if attempt.status is not None:
@@ -214,6 +216,8 @@ class Conversation:
     def _committed(self, attempt: Attempt, done: Committed) -> None:
         saving, manifest = done.saving, done.manifest
         self._job.newest = Base(done.path, manifest)
+        self._job.offer(self._job.newest)
+        self._job.hurry(urgent=attempt.leave is not None and not saving.leave)
         if attempt.peer is not None:
             saved = protocol.Saved(dump=saving.dump, checkpoint=str(done.path), step=saving.step)
             self._job.server.send(attempt.peer, saved)

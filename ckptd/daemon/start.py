@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ckptd.daemon import launch, processes
 from ckptd.daemon.context import Command, Context
@@ -31,6 +33,9 @@ from ckptd.store.reader import list_checkpoints
 from ckptd.store.retention import Policy
 from ckptd.store.sweep import sweep
 
+if TYPE_CHECKING:
+    from ckptd.daemon.remotes import Joined
+
 CLOSING_SECONDS = 30.0
 """How long the end of ckptd waits for a disk to take what is already decided."""
 
@@ -51,7 +56,15 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
     with ExitStack() as stack:
         stack.enter_context(JobLock(folder))
         sweep(folder)
-        record = _record(folder, identity, list(argv), cwd, settings)
+        old = folder.load() if (folder.path / layout.JOB_FILE).exists() else None
+        joined = _join(folder, old, settings, voice)
+        if joined is not None:
+            stack.callback(joined.leave)
+            old = joined.older_record(old, list(argv), cwd, folder, voice)
+        record = _record(folder, identity, old, list(argv), cwd, settings)
+        if joined is not None:
+            joined.bring(folder, record, settings, voice)
+            record = joined.begin(record)
         settings, record = _with_packages(folder, record, settings)
         key = place_key(identity.id, opened.path)
         place = Place(key)
@@ -75,7 +88,40 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
             place=place, segments=segments, writer=writer, signals=signals, terminal=terminal, voice=voice,
             tree=tree,
         )  # fmt: skip
+        if joined is not None:
+            context.uploads = joined.uploads(keep)
+            stack.callback(_see_off, context)
         return Supervisor(context).run()
+
+
+def _join(folder: layout.JobFolder, old: JobRecord | None, settings: Settings, voice: Voice) -> Joined | None:
+    """Take the job at its remote, if it has one. Raises CkptdError."""
+    known = old.extra.get("remote") if old is not None else None
+    begun_with = known.get("url") if isinstance(known, dict) else None
+    url = settings.remote or (begun_with if isinstance(begun_with, str) else "")
+    if url in ("", "none"):
+        return None
+    from ckptd.daemon.remotes import join  # here, so that a job without a remote starts without all this
+
+    return join(url, folder, settings, voice)
+
+
+def _see_off(context: Context) -> None:
+    """What is left of the grace, or else some time, for the last upload; Ctrl-C leaves it to the next start."""
+    if context.uploads is None:
+        return
+    left = context.stop.deadline - context.loop.now() if context.stop.deadline else CLOSING_SECONDS
+    if not context.uploads.done() and left > 1:
+        context.voice.say(
+            f"uploading the newest checkpoint, for up to {left:.0f} s; Ctrl-C leaves it for later"
+        )
+    asked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    why = context.uploads.close(
+        left, context.ledger.record, lambda: not asked.isdisjoint(context.signals.read())
+    )
+    context.hear_uploads()
+    if why:
+        context.voice.say(why)
 
 
 def _working_folder() -> str:
@@ -86,10 +132,10 @@ def _working_folder() -> str:
 
 
 def _record(
-    folder: layout.JobFolder, identity: Identity, argv: list[str], cwd: str, settings: Settings
-) -> JobRecord:
-    """The job's record: the one of the run that goes on, or a new one. The lock must be held."""
-    old = folder.load() if (folder.path / layout.JOB_FILE).exists() else None
+    folder: layout.JobFolder, identity: Identity, old: JobRecord | None, argv: list[str], cwd: str,
+    settings: Settings,
+) -> JobRecord:  # fmt: skip
+    """The job's record: ``old`` for a run that goes on, or a new one. The lock must be held."""
     if old is None:
         return _new_record(identity, argv, cwd, attempt=0)
     orphan = recorded_process(old, os.uname().nodename)
@@ -108,7 +154,9 @@ def _record(
         return _new_record(identity, argv, cwd, attempt=old.attempt)
     if not settings.allow_changed:
         same_command(old, argv, cwd)
-    return replace(old, argv=argv, cwd=cwd)
+    dropped = {"remote"} if settings.remote == "none" else set()
+    extra = {name: value for name, value in old.extra.items() if name not in dropped}
+    return replace(old, argv=argv, cwd=cwd, extra=extra)
 
 
 def _with_packages(

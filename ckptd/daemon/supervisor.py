@@ -41,6 +41,8 @@ class Supervisor:
         context.loop.watch(context.writer.fileno(), self.on_writer)
         context.loop.watch(context.ledger.fileno(), self.on_ledger)
         context.loop.watch(context.signals.fileno(), self.on_signals)
+        if context.uploads is not None:
+            context.loop.watch(context.uploads.fileno(), context.hear_uploads)
 
     def run(self) -> int:
         """Run the job to its end; returns the exit status. Raises CkptdError."""
@@ -73,6 +75,8 @@ class Supervisor:
                     f"(checkpoint {base.manifest.id if base.manifest else ''}); --fresh starts over"
                 )
                 self._restart_step = base.step
+                if self._job.settings.from_step is None:
+                    self._job.offer(base)
             self._job.newest = base
         if self._job.stop.signal:
             self._stop_without_process()
@@ -152,6 +156,7 @@ class Supervisor:
         attempt, stop = self._job.attempt, self._job.stop
         first = not stop.signal and not stop.failed
         stop.signal = stop.signal or number
+        stop.deadline = stop.deadline or self._job.loop.now() + self._job.settings.grace
         if attempt is None or attempt.status is not None:
             if self._job.ledger.state == states.BACKOFF:
                 self._stop_without_process()
@@ -201,6 +206,7 @@ class Supervisor:
 
     def _exited(self, attempt: Attempt, status: int) -> None:
         attempt.status = status
+        self._job.hurry(urgent=bool(attempt.writing))
         self._job.terminal.take_back()
         for name in ("deadline", "every"):
             self._job.loop.cancel(name)

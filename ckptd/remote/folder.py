@@ -1,0 +1,132 @@
+"""A remote in a folder: a share, another disk. Asks for no hard links, and for no rename over another file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ckptd.errors import RemoteError
+from ckptd.store import disk
+
+PART = ".tmp-"
+"""What the names of unfinished files begin with."""
+
+
+class FolderBackend:
+    """See ckptd.remote.backend.Backend."""
+
+    exclusive = True
+
+    def __init__(self, path: Path, url: str = "") -> None:
+        self.path = path
+        self.url = url or str(path)
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        try:
+            with open(disk.open_file(self.path / name), "rb") as file:
+                return file.read(limit + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.path / name
+        try:
+            part = self._part(path, data)
+            try:
+                self._replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+            disk.sync_folder(path.parent)
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def create(self, name: str, data: bytes) -> bool:
+        path = self.path / name
+        try:
+            part = self._part(path, data)
+            try:
+                return self._claim(part, path, data)
+            finally:
+                part.unlink(missing_ok=True)
+                disk.sync_folder(path.parent)
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def same(self, name: str, data: bytes) -> bool:
+        return self.read(name, len(data)) == data
+
+    def list(self, prefix: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        top = self.path / prefix
+
+        def fail(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise self._error(prefix, error) from error
+
+        for place, _, names in os.walk(top, onerror=fail):
+            for name in names:
+                if name.startswith(PART):
+                    continue
+                file = Path(place) / name
+                with suppress(FileNotFoundError):
+                    found[file.relative_to(self.path).as_posix()] = file.lstat().st_size
+        return found
+
+    def remove(self, name: str) -> None:
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._error(name, error) from error
+
+    def _part(self, path: Path, data: bytes) -> Path:
+        """A durable file beside ``path`` that holds the data."""
+        disk.make_folders(path.parent)
+        part = path.with_name(f"{PART}{os.getpid()}-{os.urandom(6).hex()}")
+        fd = disk.create_file(part)
+        try:
+            try:
+                disk.write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return part
+
+    def _replace(self, part: Path, path: Path) -> None:
+        try:
+            part.replace(path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.EACCES):
+                raise
+            # No rename over a file that is there. In between there is none: readers of what is replaced
+            # (latest, the record) do without it.
+            path.unlink(missing_ok=True)
+            part.rename(path)
+
+    def _claim(self, part: Path, path: Path, data: bytes) -> bool:
+        try:
+            os.link(part, path, follow_symlinks=False)  # whole from the first moment
+        except FileExistsError:
+            return False
+        except OSError:
+            # No hard links here: O_EXCL makes sure that only one gets it; a reader may see it half written.
+            try:
+                fd = disk.create_file(path)
+            except FileExistsError:
+                return False
+            try:
+                disk.write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        return True
+
+    def _error(self, name: str, error: OSError) -> RemoteError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return RemoteError(f"{self.path / name}: {disk.reason(error)}{'; make room there' if full else ''}")
