@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from ckptd.errors import RefusedError
 
@@ -20,6 +21,7 @@ def take() -> dict[str, Any]:
         "benchmark": torch.backends.cudnn.benchmark,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "threads": torch.get_num_threads(),
+        "hooks": RemovableHandle.next_id,
     }
 
 
@@ -29,6 +31,8 @@ def put(saved: dict[str, Any]) -> None:
     torch.set_default_dtype(getattr(torch, saved["default_dtype"]))
     torch.use_deterministic_algorithms(saved["deterministic"], warn_only=saved["warn_only"])
     torch.set_float32_matmul_precision(saved["matmul"])
+    # A hook's number is its key: a new one must not take the place of one that was restored.
+    RemovableHandle.next_id = saved["hooks"]
     torch.backends.cudnn.benchmark = saved["benchmark"]
     torch.backends.cudnn.deterministic = saved["cudnn_deterministic"]
     if torch.get_num_threads() != saved["threads"]:

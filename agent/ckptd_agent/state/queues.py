@@ -1,16 +1,26 @@
-"""queue.Queue and its kin: their items are state, their locks are made anew.
+"""Where work of others waits: queues, futures, processes behind pipes. Items and results are state, locks are made anew.
 
-A queue at which threads wait to put something is fed by code that can't be carried over: the dump is refused.
+A queue at which threads wait to put something is fed by code that can't be carried over: the dump is refused. So
+it is where a future's call is still running, or a process has something to say.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import os
 import queue
+import subprocess
+from contextlib import suppress
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
+
+WAIT = 0.2
+"""Seconds for which a dump waits for a call that is under way."""
+LONG_WAIT = 60
+"""Seconds for which a resume does."""
 
 
 class Queue(Kind):
@@ -56,4 +66,72 @@ class SimpleQueue(Kind):
             obj.get()
 
 
-register(Queue, SimpleQueue)
+class Future(Kind):
+    """What a call that was handed to an executor has given. One that is under way is waited for, but not for long."""
+
+    name = "future"
+    exact = (concurrent.futures.Future,)
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        if not capture.troubles:
+            with suppress(concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+                obj.exception(WAIT)
+        if not obj.done():
+            capture.trouble(
+                "a call that was handed to an executor is still running, and where it stands can't be carried over"
+            )
+            return ["", None, None]
+        return [obj._state, capture.child(obj._result), capture.child(obj._exception)]
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        graft.pair(node[2], fresh._result)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        return concurrent.futures.Future()
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        if obj.running() and concurrent.futures.wait([obj], LONG_WAIT).not_done:
+            raise graft.refuse(
+                "a call that was handed to an executor on the way to the checkpoint does not return"
+            )
+        obj._state, obj._result, obj._exception = node[1], graft.value(node[2]), graft.value(node[3])
+
+
+class Process(Kind):
+    """A command that was started: one that runs and is spoken with has a state of its own."""
+
+    name = "process"
+    exact = (subprocess.Popen,)
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        piped = any(each is not None and not each.closed for each in (obj.stdin, obj.stdout, obj.stderr))
+        if piped and _runs(obj):
+            capture.trouble(
+                f"the program's process {_command(obj)!r} (pid {obj.pid}) is running, and what it does can't be carried over"
+            )
+        return []
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        return graft.missing("subprocess.Popen")
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        """What the program has started is its own."""
+
+
+def _runs(process: Any) -> bool:
+    """Asked without reaping it, which is the program's to do."""
+    if process.returncode is not None:
+        return False
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+def _command(process: Any) -> str:
+    args = process.args
+    first = args if isinstance(args, str | bytes | os.PathLike) else next(iter(args), "")
+    return os.path.basename(os.fsdecode(first)).split(" ")[0]
+
+
+register(Queue, SimpleQueue, Future, Process)
