@@ -180,6 +180,9 @@ def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -
     env.pop("CKPTD_INSTRUMENT", None)
     if settings.instrument:
         env["CKPTD_INSTRUMENT"] = ",".join(settings.instrument)
+    env.pop("CKPTD_REMADE", None)
+    if settings.remade:
+        env["CKPTD_REMADE"] = ",".join(settings.remade)
     if attempt.hashseed:
         env["PYTHONHASHSEED"] = attempt.hashseed
     return env

@@ -10,6 +10,7 @@ import datetime
 import decimal
 import fractions
 import inspect
+import os
 import pathlib
 import re
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
+from ckptd_agent.graph.instances import python_class
 from ckptd_agent.graph.kind import KEYED, Kind, Node, register
 
 HANDLED_ELSEWHERE = (
@@ -28,7 +30,14 @@ HANDLED_ELSEWHERE = (
     "warnings", "contextlib", "contextvars", "signal", "queue", "argparse._", "inspect", "traceback", "site", "codecs",
 )  # fmt: skip
 """Modules whose instances are anchors."""
-NOT_ANCHORS = {"Event", "Namespace"}
+NOT_ANCHORS = {"Event", "Namespace", "Semaphore", "BoundedSemaphore", "ExitStack"}
+INERT = (
+    "torch", "triton", "numba", "_csv", "_struct", "lmdb", "h5py", "_cffi_backend", "sqlite3", "_socket",
+    "_ssl", "_asyncio", "_contextvars", "_abc", "select", "pynvml", "builtins.PyCapsule",
+    "builtins.method-wrapper", "builtins.super",
+)  # fmt: skip
+"""Modules whose objects tell nothing of their state, but are as the program makes them, or stand for what lies
+outside of it: files, sockets, devices."""
 REBUILT = (
     datetime.date, datetime.time, datetime.datetime, datetime.timedelta, datetime.timezone, decimal.Decimal,
     fractions.Fraction, uuid.UUID, pathlib.PurePath, range, slice, complex, int, float, str, bytes,
@@ -143,18 +152,32 @@ class Rebuilt(Kind):
     mutable = False
 
     def takes(self, obj: Any) -> bool:
-        return isinstance(obj, REBUILT)
+        if isinstance(obj, REBUILT):
+            return True
+        parts = reduce(obj) if not python_class(type(obj)) else None
+        return (
+            parts is not None and parts[0] is type(obj) and parts[2] is None and not hasattr(obj, "__next__")
+        )
 
     def capture(self, obj: Any, capture: Capture) -> Node:
         _, args, _ = reduce(obj) or (None, (), None)
         return [capture.child(type(obj)), capture.children(args)]
 
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        for child, part in zip(node[2], _arguments(fresh), strict=False):
+            graft.pair(child, part)
+
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
-        cls = graft.value(node[1])
-        if not (isinstance(cls, type) and issubclass(cls, REBUILT)):
-            raise graft.refuse(f"the checkpoint's graph is damaged: {cls!r} is not a type of values")
-        new = cls(*graft.values(node[2]))
-        return fresh if type(fresh) is cls and fresh == new else new
+        cls = graft.the_class(node[1], object)
+        args = graft.values(node[2])
+        graft.fill(KEYED)
+        if fresh is not None and type(fresh) is cls and alike(tuple(args), tuple(_arguments(fresh))):
+            return fresh
+        return cls(*args)
+
+
+def _arguments(obj: Any) -> tuple[Any, ...]:
+    return (reduce(obj) or (None, (), None))[1]
 
 
 class Reduced(Kind):
@@ -171,10 +194,25 @@ class Reduced(Kind):
         name = f"{cls.__module__}.{cls.__qualname__}"
         parts = reduce(obj)
         if parts is None:
-            capture.anchors.setdefault(name, "its state can't be read")
-            return [name, capture.child(cls), False, [], None]
+            return [name, capture.child(cls), False, [], self._unread(obj, name, capture)]
         _, args, state = parts
         return [name, capture.child(cls), True, capture.children(args), capture.child(state)]
+
+    def _unread(self, obj: Any, name: str, capture: Capture) -> str:
+        """What can be seen of an object that does not tell its state; one that may have some is a trouble."""
+        seen = fingerprint(obj)
+        if hasattr(obj, "__next__"):
+            capture.trouble(
+                f"how far an iterator of type {name} has come can't be read: make a list of it first"
+            )
+        elif not seen and not name.startswith(INERT) and name not in remade():
+            capture.trouble(
+                f"the state of an object of type {name} can't be read; if it is always as the program makes it, "
+                f"say so with --remade {name}"
+            )
+        if not seen:
+            capture.anchors.setdefault(name, "its state can't be read")
+        return seen
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return graft.is_class(node[2], type(fresh))
@@ -191,17 +229,32 @@ class Reduced(Kind):
 
     def fill(self, node: Node, obj: Any, graft: Graft) -> None:
         if not node[3]:
+            if node[5] != fingerprint(obj) and not graft.lenient:
+                raise graft.refuse(_OTHER_STATE.format(node[1]))
             return
         args, state = graft.values(node[4]), graft.value(node[5])
         graft.fill(KEYED)
-        if state is not None and hasattr(obj, "__setstate__"):
+        settable = state is not None and hasattr(obj, "__setstate__")
+        if settable:
             obj.__setstate__(state)
-            return
         parts = reduce(obj)
-        if parts is None or not alike((tuple(args), state), (parts[1], parts[2])):
-            raise graft.refuse(
-                f"an object of type {node[1]} has another state than at the checkpoint, and none that can be set"
-            )
+        if parts is None or not alike(tuple(args), parts[1]) or not (settable or alike(state, parts[2])):
+            raise graft.refuse(_OTHER_STATE.format(node[1]))
+
+
+_OTHER_STATE = "an object of type {} has another state than at the checkpoint, and none that can be set"
+
+
+def remade() -> set[str]:
+    """Types that the user has named with --remade."""
+    return {*os.environ.get("CKPTD_REMADE", "").split(",")} - {""}
+
+
+def fingerprint(obj: Any) -> str:
+    """What can be seen of the state of an object that does not tell it: the digest of a hash so far; or ''."""
+    if hasattr(obj, "digest_size") and hasattr(obj, "copy"):
+        return f"{obj.name} {obj.hexdigest(*([16] if not obj.digest_size else []))}"
+    return ""
 
 
 class Signature(Kind):

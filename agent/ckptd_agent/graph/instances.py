@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 import types
+from collections.abc import Iterable
 from itertools import chain, cycle
-from typing import Any
+from typing import Any, ClassVar
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft, kept
-from ckptd_agent.graph.kind import Kind, Node
+from ckptd_agent.graph.kind import KEYED, Kind, Node
 from ckptd_agent.graph.rows import WIDEST, Spread
 
 _HEAP = 1 << 9
@@ -113,7 +114,7 @@ def set_attributes(own: list[Any], slots: list[Any], obj: Any, graft: Graft) -> 
 
 class Instance(Kind):
     name = "object"
-    exact = (types.SimpleNamespace,)
+    exact: ClassVar[Iterable[type]] = (types.SimpleNamespace,)
 
     def takes(self, obj: Any) -> bool:
         return python_class(type(obj))
@@ -147,3 +148,43 @@ class Instance(Kind):
     ) -> None:
         for obj, values in zip(objects, rows, strict=True):
             instance_dict(obj).update(zip(names, values, strict=True))
+
+
+class Stateful(Instance):
+    """Instances of a library's class that hold something of C, and know themselves how to be stored (an image)."""
+
+    name = "stateful"
+    exact = ()
+
+    def takes(self, obj: Any) -> bool:
+        cls = type(obj)
+        own = cls.__dict__.get("__setstate__") or getattr(cls, "__setstate__", None)
+        if own is None or cls.__module__.startswith(("torch", "numpy")) or not python_class(cls):
+            return False
+        return any(_is_opaque(value) for value in instance_dict(obj).values())
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        return [capture.child(type(obj)), capture.child(obj.__getstate__())]
+
+    def spread(self, objects: list[Any], capture: Capture) -> Spread | None:
+        return None
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        """What it says of itself is made for us each time."""
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        state = graft.value(node[2])
+        graft.fill(KEYED)
+        obj.__setstate__(state)
+
+
+def _is_opaque(value: Any) -> bool:
+    """A C object that does not tell its state."""
+    cls = type(value)
+    if cls.__flags__ & _HEAP and python_class(cls):
+        return False
+    try:
+        value.__reduce_ex__(4)
+    except TypeError:
+        return not isinstance(value, types.ModuleType | types.GeneratorType | type)
+    return False

@@ -57,6 +57,7 @@ OTHERS = (
     enumerate, reversed, type(iter(int, 1)), itertools.count, itertools.cycle, itertools.repeat, itertools.chain,
     itertools.islice, itertools.accumulate, itertools.dropwhile, itertools.product, itertools.permutations,
     itertools.combinations, itertools.combinations_with_replacement, itertools.zip_longest, itertools.pairwise,
+    itertools.groupby, itertools._grouper,  # type: ignore[attr-defined]
 )  # fmt: skip
 MAKERS = {each.__name__: each for each in (*STATELESS, *OTHERS, iter, reversed, range)}
 """What a saved iterator may be made by: nothing else is called."""
@@ -128,7 +129,7 @@ def settle(child: Any, obj: Any, graft: Graft) -> None:
 
     RefusedError if that can't be done. What lies below it is settled after it: it may have been drawn from.
     """
-    node = graft.nodes[child[0]]
+    node = graft.node(child[0])
     if node[0] != "iterator" or type(obj).__name__ != node[1]:
         graft.pair(child, obj)
         graft.match()
@@ -170,14 +171,14 @@ def _settle(node: Node, obj: Any, graft: Graft) -> None:
 def leads_to(node: Node, obj: Any, graft: Graft) -> bool:
     """Drawing from the iterator comes by the place of the saved one, as far as can be seen without drawing."""
     if node[0] != "iterator" or type(obj).__name__ != node[1]:
-        return node[0] != "iterator"
+        return bool(node[0] != "iterator")
     now = reduce_iterator(obj)[1]
     if isinstance(obj, VIEWS):
         left = graft.value(node[3][0])
         graft.fill(ITERATORS)
         return bool(len(left) <= len(now[0]) and alike([*left], [*now[0]][len(now[0]) - len(left) :]))
     return all(
-        leads_to(graft.nodes[child[0]], part, graft)
+        leads_to(graft.node(child[0]), part, graft)
         for child, part in zip(node[3], now, strict=False)
         if isinstance(child, list) and hasattr(part, "__next__")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from ckptd_agent.graph import anchors, buffers, containers, functions  # noqa: F401 - they register their kinds
-from ckptd_agent.graph.instances import Instance
+from ckptd_agent.graph.instances import Instance, Stateful
 from ckptd_agent.graph.kind import register
 from ckptd_agent.state import (  # noqa: F401
     files,
@@ -13,13 +13,16 @@ from ckptd_agent.state import (  # noqa: F401
     iterators,
     loaders,
     memos,
+    natives,
     queues,
+    readers,
     rng,
     tensors,
     trackers,
+    weak,
 )
 
 if find_spec("numpy"):  # torch can do without it
     from ckptd_agent.state import arrays  # noqa: F401
 
-register(anchors.Rebuilt, anchors.Anchor, Instance, anchors.Reduced)
+register(anchors.Rebuilt, anchors.Anchor, Stateful, Instance, anchors.Reduced)
