@@ -1,15 +1,20 @@
-"""Where work of others waits: queues, futures, processes behind pipes. Items and results are state, locks are made anew.
+"""Where work of others waits: queues, futures, processes behind pipes, sockets. Items and results are state, locks
+are made anew.
 
 A queue at which threads wait to put something is fed by code that can't be carried over: the dump is refused. So
-it is where a future's call is still running, or a process has something to say.
+it is where a future's call is still running, a process has a say, or a socket holds what nobody has read yet.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import fcntl
 import os
 import queue
+import socket
 import subprocess
+import termios
+from array import array
 from contextlib import suppress
 from typing import Any
 
@@ -107,7 +112,8 @@ class Process(Kind):
         piped = any(each is not None and not each.closed for each in (obj.stdin, obj.stdout, obj.stderr))
         if piped and _runs(obj):
             capture.trouble(
-                f"the program's process {_command(obj)!r} (pid {obj.pid}) is running, and what it does can't be carried over"
+                f"the program's process {_command(obj)!r} (pid {obj.pid}) is running, and what it does can't be "
+                "carried over"
             )
         return []
 
@@ -134,4 +140,28 @@ def _command(process: Any) -> str:
     return os.path.basename(os.fsdecode(first)).split(" ")[0]
 
 
-register(Queue, SimpleQueue, Future, Process)
+class Socket(Kind):
+    """The program connects it again on its way; what lies in it would be lost."""
+
+    name = "socket"
+    exact = (socket.socket,)
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        waiting = array("i", [0])
+        with suppress(OSError):  # closed, or one that listens
+            fcntl.ioctl(obj, termios.FIONREAD, waiting)
+        if waiting[0] > 0:
+            capture.trouble(
+                f"a socket of the program's holds {waiting[0]} bytes that have not been read, and they can't be "
+                "carried over"
+            )
+        return []
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        return graft.missing("socket.socket")
+
+    def fill(self, node: Node, obj: Any, graft: Graft) -> None:
+        """The connection is the one that the program has made."""
+
+
+register(Queue, SimpleQueue, Future, Process, Socket)
