@@ -100,7 +100,7 @@ class FolderBackend:
 
     def _replace(self, part: Path, path: Path) -> None:
         try:
-            part.replace(path)
+            self._rename_over(part, path)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.EACCES):
                 raise
@@ -111,7 +111,7 @@ class FolderBackend:
 
     def _claim(self, part: Path, path: Path, data: bytes) -> bool:
         try:
-            os.link(part, path, follow_symlinks=False)  # whole from the first moment
+            self._link(part, path)  # whole from the first moment
         except FileExistsError:
             return False
         except OSError:
@@ -126,6 +126,12 @@ class FolderBackend:
             finally:
                 os.close(fd)
         return True
+
+    def _rename_over(self, part: Path, path: Path) -> None:
+        part.replace(path)
+
+    def _link(self, part: Path, path: Path) -> None:
+        os.link(part, path, follow_symlinks=False)
 
     def _error(self, name: str, error: OSError) -> RemoteError:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
