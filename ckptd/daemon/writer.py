@@ -127,7 +127,8 @@ class Writer(Worker):
         self._folder = folder
         self._name = name
         self._policy = policy
-        self._way = Way(Known(), squeeze=squeeze)
+        self._hurry = threading.Event()
+        self._way = Way(Known(), squeeze=squeeze, hurried=self._hurry.is_set)
         self._base = Base()
         """What the next checkpoint comes from."""
         self._held: Hold | None = None
@@ -140,6 +141,8 @@ class Writer(Worker):
 
     def save(self, saving: Saving) -> None:
         """Write a segment, and remove it in any case. Done('saved:DUMP', Committed or an error)."""
+        if saving.leave:
+            self._hurry.set()  # for what is being written now, too
         self.submit(f"saved:{saving.dump}", lambda: self._save(saving))
 
     def retain(self) -> None:
@@ -173,6 +176,8 @@ class Writer(Worker):
             raise DumpFailedError(f"the dump can't be stored: {type(error).__name__}: {error}") from error
         finally:
             saving.segment.unlink(missing_ok=True)
+            if saving.leave:
+                self._hurry.clear()
         self._committed = committed
         self._base = replace(self._base, path=committed.path, manifest=committed.manifest)
         self._hold(None)
@@ -185,7 +190,10 @@ class Writer(Worker):
                 saving, *write_checkpoint(self._folder, segment, self._manifest(saving), self._way)
             )
         except NoRoomError as error:
-            freed = removal.make_room(self._folder, self._policy, self._base.path, error.needed)
+            try:
+                freed = removal.make_room(self._folder, self._policy, self._base.path, error.needed)
+            except NoStoreError as more:
+                raise error from more  # that there is no room is what the user has to know
             if not freed.gone:
                 raise
         path, manifest = write_checkpoint(self._folder, segment, self._manifest(saving), self._way)

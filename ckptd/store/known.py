@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,33 +78,50 @@ class Known:
         self.path, self.algorithm = None, ""
         self.packs.clear()
 
-    def usable(self, wanted: Iterable[str], algorithm: str) -> dict[str, list[str]]:
-        """Which tensor files to link for the wanted keys: name to the keys that it then provides."""
+    def usable(
+        self, wanted: Iterable[str], algorithm: str, hurried: Callable[[], bool] = lambda: False
+    ) -> dict[str, list[str]]:
+        """Which tensor files to link for the wanted keys: name to the keys that it then provides.
+
+        ``hurried``: whether there is no time to read anything; asked again and again.
+        """
         if self.path is None or algorithm != self.algorithm:
             return {}
         wanted = set(wanted)
         found: dict[str, list[str]] = {}
         for name, pack in self.packs.items():
             keys = [key for key in pack.sizes if key in wanted]
-            if keys and 2 * sum(pack.sizes[key] for key in keys) >= pack.data_nbytes and self._right(name):
+            if (
+                keys
+                and 2 * sum(pack.sizes[key] for key in keys) >= pack.data_nbytes
+                and self._right(name, hurried)
+            ):
                 found[name] = keys
         most = sorted(found, key=lambda name: -self.packs[name].data_nbytes)[:MOST_FILES]
         return {name: found[name] for name in most}
 
-    def _right(self, name: str) -> bool:
-        """Whether a file is still the one that was found right, and that not too long ago."""
+    def _right(self, name: str, hurried: Callable[[], bool]) -> bool:
+        """Whether a file is still the one that was found right, and that not too long ago.
+
+        Before a preemption there may be seconds left, and the file may be of a hundred gigabytes: then it is
+        taken to be what it was. Whoever resumes reads it.
+        """
         assert self.path is not None
         pack = self.packs[name]
         try:
             if identity(self.path / name) != pack.inode:
                 return False
-            if time.monotonic() - pack.checked < RECHECK_SECONDS:
+            if time.monotonic() - pack.checked < RECHECK_SECONDS or hurried():
                 return True
             opened = Pack(self.path, pack.entry)
             try:
-                verify_pack(self.path, opened, list(pack.stored.values()), self.algorithm)
+                verify_pack(
+                    self.path, opened, list(pack.stored.values()), self.algorithm, lambda _: _go_on(hurried)
+                )
             finally:
                 opened.close()
+        except _HurriedError:
+            return True
         except (CkptdError, OSError):
             return False  # damaged, or gone: what it held is in memory, and is written anew
         pack.checked = time.monotonic()
@@ -113,6 +130,15 @@ class Known:
     def checked(self) -> dict[str, float]:
         """When each file was last found right."""
         return {name: pack.checked for name, pack in self.packs.items()}
+
+
+class _HurriedError(Exception):
+    """There is no time to read on."""
+
+
+def _go_on(hurried: Callable[[], bool]) -> None:
+    if hurried():
+        raise _HurriedError
 
 
 def identity(file: Path) -> tuple[int, int, int, int]:

@@ -55,6 +55,7 @@ def make_plan(
     known: Known,
     algorithm: str,
     step: Step,
+    hurried: Callable[[], bool],
 ) -> Plan:
     """Hash all storages, and link into ``work`` what is there already.
 
@@ -62,7 +63,7 @@ def make_plan(
     """
     views = [data[tensor.offset : tensor.offset + tensor.nbytes] for tensor in tensors]
     try:
-        return _plan(views, tensors, ident, work, known, algorithm, step)
+        return _plan(views, tensors, ident, work, known, algorithm, step, hurried)
     except BaseException:
         for view in views:
             view.release()
@@ -77,6 +78,7 @@ def _plan(
     known: Known,
     algorithm: str,
     step: Step,
+    hurried: Callable[[], bool],
 ) -> Plan:
     items: dict[str, Item] = {}
     keys: list[str] = []
@@ -89,7 +91,7 @@ def _plan(
             items[key] = Item(key, tensor, view)
     plan = Plan(algorithm)
     where: dict[str, str] = {}
-    for name, provided in known.usable(items, algorithm).items():
+    for name, provided in known.usable(items, algorithm, hurried).items():
         if _link(known, name, work):
             plan.linked.append(known.packs[name].entry)
             where.update((key, name) for key in provided)

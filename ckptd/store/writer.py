@@ -50,6 +50,8 @@ class Way:
     """Called with (bytes written, bytes to write)."""
     cancelled: Callable[[], bool] | None = None
     """Asked between chunks."""
+    hurried: Callable[[], bool] = lambda: False
+    """Whether there is no time to read again what is linked."""
 
 
 def write_checkpoint(
@@ -121,7 +123,16 @@ class _Job:
                 fcntl.flock(self._fds[TABLE], fcntl.LOCK_EX | fcntl.LOCK_NB)
             with segment.data() as data, segment.graph() as graph:
                 tensors = segment.index.tensors
-                plan = make_plan(data, tensors, manifest.id, self.work, self.way.known, algorithm, self._step)
+                plan = make_plan(
+                    data,
+                    tensors,
+                    manifest.id,
+                    self.work,
+                    self.way.known,
+                    algorithm,
+                    self._step,
+                    self.way.hurried,
+                )
                 try:
                     files = self._write_all(plan, graph)
                 finally:

@@ -112,6 +112,15 @@ def test_a_damaged_file_is_not_referred_to(folder, tmp_path, monkeypatch):
     assert holds(write(folder, tmp_path, 2, way, contents), contents)
 
 
+def test_nothing_is_read_again_where_there_is_no_time(folder, tmp_path, monkeypatch):
+    contents, answers = random_contents(3, 10_000), iter([False, False, True])
+    way = Way(Known(), hurried=lambda: next(answers, True))
+    first = write(folder, tmp_path, 1, way, contents)
+    monkeypatch.setattr(known, "RECHECK_SECONDS", 0.0)
+    assert packs(write(folder, tmp_path, 2, way, contents)) == packs(first)
+    assert next(answers, None) is None  # it began to read, and left off
+
+
 def test_a_changed_file_is_not_referred_to(folder, tmp_path):
     way, contents = Way(Known()), random_contents(2, 10_000)
     (file,) = write(folder, tmp_path, 1, way, contents).glob("*.safetensors")
