@@ -68,7 +68,7 @@ def job_of(path: Path) -> Job:
         "most": MOMENTS,
         "seed": SEED,
         "twice": 0.2,
-        "seconds": 60,
+        "seconds": 20,
         "sleepless": True,
         "folder": str(PROGRAMS),
     }
