@@ -2,6 +2,7 @@
 
 Refused: a set of the program can't be given back the order that it had
 """
+
 import torch
 
 

@@ -2,6 +2,7 @@
 
 Refused: the items of a queue.SimpleQueue can't be carried over (use queue.Queue or a deque)
 """
+
 import queue
 import torch
 

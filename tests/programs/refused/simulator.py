@@ -2,13 +2,18 @@
 
 Refused: is running, and what it does can't be carried over
 """
+
 import subprocess
 import sys
 import torch
 
-CODE = "import sys\nx = 1.0\nfor line in sys.stdin:\n    x = 0.5 * x + float(line)\n    print(x, flush=True)\n"
+CODE = (
+    "import sys\nx = 1.0\nfor line in sys.stdin:\n    x = 0.5 * x + float(line)\n    print(x, flush=True)\n"
+)
 torch.manual_seed(0)
-simulator = subprocess.Popen([sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+simulator = subprocess.Popen(
+    [sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+)
 
 
 def ask(action):

@@ -2,6 +2,7 @@
 
 Refused: a tensor of layout torch.sparse_coo on cpu can't be carried over yet
 """
+
 import torch
 
 torch.manual_seed(0)
