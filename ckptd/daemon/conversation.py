@@ -185,6 +185,7 @@ class Conversation:
         self._job.hurry(urgent=False)
         if tell and attempt.peer is not None:
             self._job.server.send(attempt.peer, protocol.Unsaved(dump=request.dump, why=why))
+        self._job.ledger.write(unsaved=why)
         if attempt.status is not None:
             self._job.voice.say(f"the last dump could not be saved: {why}")
             return
@@ -224,7 +225,9 @@ class Conversation:
         attempt.saved = attempt.saved or saving.leave
         if self._job.ledger.state == states.SAVING and attempt.status is None:
             self._job.ledger.enter(states.LEAVING)
-        self._job.ledger.write(step=saving.step, checkpoint=manifest.id, checkpoint_at=manifest.created)
+        self._job.ledger.write(
+            step=saving.step, checkpoint=manifest.id, checkpoint_at=manifest.created, unsaved=""
+        )
         text = (
             f"saved step {saving.step} (checkpoint {manifest.id}, {bytes_text(manifest.nbytes)}, "
             f"training stood still for {saving.seconds:.2f} s)"

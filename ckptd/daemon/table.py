@@ -75,7 +75,7 @@ def _row(folder: JobFolder) -> JobRow:
         why=record.why,
         argv=record.argv,
         cwd=record.cwd,
-        note=str(extra.get("note") or ""),
+        note=_note(extra),
     )
 
 
@@ -84,6 +84,12 @@ def shown_state(record: JobRecord, running: bool) -> str:
     said = str(record.extra.get("state", ""))
     state = said if said in states.ALL else _OLD_NAMES.get(record.state, states.STOPPED)
     return states.LOST if state in states.LIVE and not running else state
+
+
+def _note(extra: dict[str, Any]) -> str:
+    """The agent's own word; else, why the last dump failed, until one is saved."""
+    unsaved = extra.get("unsaved")
+    return str(extra.get("note") or (f"the last dump could not be saved: {unsaved}" if unsaved else ""))
 
 
 def _number(value: Any) -> int | None:
