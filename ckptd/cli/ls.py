@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ckptd.cli.far import list_remote, remote_option
 from ckptd.cli.output import Column, json_option, print_table, printable, store_option
 from ckptd.store.index import Entry
 from ckptd.store.layout import default_store, open_store
@@ -28,13 +29,17 @@ COLUMNS = (
 
 @click.command("ls")
 @click.argument("job", required=False)
+@remote_option
 @store_option
 @json_option
-def ls(job: str | None, store: Path | None, as_json: bool) -> None:
+def ls(job: str | None, remote: str, store: Path | None, as_json: bool) -> None:
     """List checkpoints, oldest first: all of them, or those of JOB (a name, or the beginning of an id).
 
     SIZE is what a checkpoint holds, NEW what it has written: the rest it has in common with earlier ones.
     """
+    if remote:
+        list_remote(remote, job, as_json)
+        return
     opened = open_store(store or default_store(), create=False)
     rows = checkpoints(select_jobs(read_jobs(opened), job, opened))
     if as_json:

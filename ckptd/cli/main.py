@@ -28,6 +28,7 @@ VERBS = {
     "rm": "Remove checkpoints by name.",
     "forget": "Remove checkpoints by a policy.",
     "prune": "Free what nothing refers to.",
+    "unlock": "Say who holds which jobs, and remove stale leases.",
     "check": "Say of a program, without running it, what can be saved.",
     "prove": "Run a command with and without interruptions, and compare.",
 }

@@ -109,15 +109,21 @@ _MEMORY = threading.Lock()
 
 def open_bucket(url: str) -> BucketBackend:
     """Raises RemoteError: fsspec, or the package for this kind of URL, is missing."""
+    files, root = open_files(url)
+    return BucketBackend(files, root, url, _protocol(url))
+
+
+def open_files(url: str) -> tuple[Any, str]:
+    """(the fsspec file system that a URL names, the path in it). Raises RemoteError."""
     try:
         import fsspec
     except ImportError:
         raise RemoteError(
             f"{url} needs the packages fsspec and s3fs: pip install 'ckptd[remote]'", again=False
         ) from None
-    protocol = url.partition("://")[0]
+    s3 = _protocol(url) in ("s3", "s3a")
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-    if protocol in ("s3", "s3a"):
+    if s3:
         # Tries are counted and spaced by ckptd.remote.patience; two layers of them would multiply.
         options["config_kwargs"] = {
             "retries": {"max_attempts": 0}, "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS,
@@ -130,9 +136,13 @@ def open_bucket(url: str) -> BucketBackend:
         ) from error
     except Exception as error:
         raise RemoteError(f"{url} can't be used: {_words(error)}", again=False) from error
-    if protocol in ("s3", "s3a"):
+    if s3:
         files.retries = 1
-    return BucketBackend(files, str(root), url, protocol)
+    return files, str(root)
+
+
+def _protocol(url: str) -> str:
+    return url.partition("://")[0]
 
 
 def _final(error: BaseException) -> bool:

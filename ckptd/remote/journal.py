@@ -28,9 +28,13 @@ class Journal:
     """Name of the checkpoint that was uploaded last."""
     compared: set[str] = field(default_factory=set)
     """Names of pieces that this process has found right at the remote; not written down."""
+    kept: bool = True
+    """It is written down; not where it is not the job's own remote."""
 
     def save(self, keep: set[str]) -> None:
         """Write it, with those files only that are still in use. Raises OSError."""
+        if not self.kept:
+            return
         self.files = {name: file for name, file in self.files.items() if name in keep}
         rows = [file_row(file) for file in self.files.values()]
         fields = {"url": self.url, "uploaded": self.uploaded, "files": rows}

@@ -8,14 +8,15 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.supervisor.conftest import fake, start
 from moto.server import ThreadedMotoServer
-from remote.faults import FaultyProxy
 from store_fixtures.making import JOB, make_checkpoint, make_segment
 
 from ckptd.remote.backend import Backend, open_backend
+from ckptd.remote.bucket import BucketBackend, open_files
 from ckptd.remote.folder import FolderBackend
 from ckptd.remote.job import RemoteJob
 from ckptd.remote.journal import Journal
@@ -24,6 +25,7 @@ from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
 from ckptd.store.layout import JobFolder, open_store
 from ckptd.store.writer import Way
+from remote.faults import FaultyProxy
 
 __all__ = ["fake", "start"]  # fixtures
 QUICK = Patience(tries=3, first=0.01, longest=0.05)
@@ -39,17 +41,42 @@ def s3_server() -> Iterator[tuple[str, int]]:
     server.stop()
 
 
+def environment(url: str) -> dict[str, str]:
+    """What leads a client to the server at ``url``."""
+    return {
+        "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+
+
+def make_bucket(server: tuple[str, int]) -> str:
+    """URL of a folder in a new bucket."""
+    name = f"b{os.urandom(6).hex()}"
+    connection = http.client.HTTPConnection(*server, timeout=20)
+    connection.request("PUT", f"/{name}")
+    assert connection.getresponse().status == 200
+    connection.close()
+    return f"s3://{name}/runs"
+
+
+@pytest.fixture(scope="session")
+def s3_files(s3_server: tuple[str, int]) -> tuple[Any, str]:
+    """A client of the server, and a bucket: to make one takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment("http://{}:{}".format(*s3_server)).items():
+            patch.setenv(name, value)
+        files, root = open_files(make_bucket(s3_server))
+        files.exists(root)  # the client is made when it is first used
+    return files, root
+
+
 @pytest.fixture
 def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """A proxy before the server; the environment leads there, that of processes too."""
     proxy = FaultyProxy(s3_server)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    environment = {
-        "AWS_ENDPOINT_URL": proxy.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
-    for name, value in environment.items():
+    for name, value in environment(proxy.url).items():
         monkeypatch.setenv(name, value)
     yield proxy
     proxy.close()
@@ -57,13 +84,8 @@ def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture
 def bucket(s3: FaultyProxy, s3_server: tuple[str, int]) -> str:
-    """URL of a folder in a bucket of this test's own."""
-    name = f"b{os.urandom(6).hex()}"
-    connection = http.client.HTTPConnection(*s3_server, timeout=20)
-    connection.request("PUT", f"/{name}")
-    assert connection.getresponse().status == 200
-    connection.close()
-    return f"s3://{name}/runs"
+    """URL of a folder in a bucket of this test's own, behind the proxy."""
+    return make_bucket(s3_server)
 
 
 class PlainShare(FolderBackend):
@@ -90,7 +112,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
         return open_backend(f"file://{tmp_path / 'remote'}")
     if request.param == "share":
         return PlainShare(tmp_path / "share")
-    return open_backend(request.getfixturevalue("bucket"))
+    files, root = request.getfixturevalue("s3_files")
+    place = f"{root}/{os.urandom(6).hex()}"
+    return BucketBackend(files, place, f"s3://{place}", "s3")
 
 
 @dataclass

@@ -106,7 +106,13 @@ def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
             try:
                 self.send_response(status)
                 for name, value in headers.items():
-                    if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                    if name.lower() not in (
+                        "content-length",
+                        "transfer-encoding",
+                        "connection",
+                        "date",
+                        "server",
+                    ):
                         self.send_header(name, value)
                 length = int(headers.get("Content-Length", 0)) if self.command == "HEAD" else len(data)
                 self.send_header("Content-Length", str(length))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from store_fixtures.making import JOB
 
 from ckptd.errors import DamagedError, LockedError, UsageError
 from ckptd.remote.backend import check_url
@@ -19,7 +20,6 @@ from ckptd.store.reader import newest_valid
 from ckptd.store.retention import Mark, Policy
 from ckptd.store.verify import verify_checkpoint
 from remote.conftest import BEGUN, QUICK
-from store_fixtures.making import JOB
 
 
 def send(job, shelf, path, **more):
@@ -238,7 +238,9 @@ def test_leases(job):
         one.renew()
     one.release()
     two.check()
-    assert read_lease(job).expires == now[0] + 60
+    lease = read_lease(job)
+    assert lease is not None
+    assert lease.expires == now[0] + 60
     two.release()
     assert read_lease(job) is None
     assert one.acquire() == ""
