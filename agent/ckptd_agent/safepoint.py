@@ -88,13 +88,15 @@ def replaying() -> bool:
 
 def _on_step(steps: int) -> None:
     global _reported, _reported_steps
-    from ckptd_agent import link
-
     if _every and steps >= _due_at and _pending is None and not replaying():
+        from ckptd_agent import link
+
         count_from(steps)
         link.send(Due(steps))
     now = time.monotonic()
     if now - _reported >= 1.0:
+        from ckptd_agent import link
+
         done = steps - _reported_steps
         pace = (now - _reported) / done if _reported and done > 0 else None
         events.step_seconds = pace

@@ -9,6 +9,7 @@ from typing import Any
 import msgpack
 
 from ckptd.errors import RefusedError
+from ckptd.store.packed import unpack_whole
 from ckptd_agent.graph import frames
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.rows import laid_out, packed, unpacked
@@ -88,7 +89,7 @@ def _describe_loop(record: r.Record, capture: Capture) -> Document:
         "key": list(loop.key),
         "ordinal": record[r.ORDINAL],
         "count": r.count(record),
-        "flags": record[r.FLAGS],
+        "flags": record[r.FLAGS] & (r.BACKWARD | r.STEP),
         "items": capture.child(live_items(record)),
         "where": loop.where,
     }
@@ -121,24 +122,18 @@ def pack(document: Document) -> bytes:
 
 def unpack(data: bytes) -> Document:
     """Decode what was in a checkpoint; RefusedError if it is of a newer version or no graph."""
-    limit = len(data)
     try:
-        document = msgpack.unpackb(
-            data,
-            strict_map_key=False,
-            max_array_len=limit,
-            max_map_len=limit,
-            max_str_len=limit,
-            max_bin_len=limit,
-            max_ext_len=limit,
-            ext_hook=unpacked,
-        )
+        document = unpack_whole(data, unpacked)
         version = document["version"]
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+        if version == VERSION:
+            nodes = document["nodes"]
+            if not isinstance(nodes, list) or not {*map(type, nodes)} <= {list, type(None)}:
+                raise TypeError("its nodes are none")
+            document["nodes"] = laid_out(nodes)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RefusedError(f"the checkpoint's graph can't be read: {error}") from error
     if version != VERSION:
         raise RefusedError(
-            f"the checkpoint's graph has version {version}, this ckptd reads {VERSION}: update ckptd"
+            f"the checkpoint's graph has version {version!r:.40}, this ckptd reads {VERSION}: update ckptd"
         )
-    document["nodes"] = laid_out(document["nodes"])
     return document  # type: ignore[no-any-return]

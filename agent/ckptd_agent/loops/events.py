@@ -17,6 +17,8 @@ Listener = Callable[[int], None]
 
 COUNTED = 4
 """A record's EVENTS hold the kinds seen in its iteration and, so many bits up, those counted in it."""
+TOLD = 4
+"""So many bits up, its FLAGS hold the kinds that the loops around it have been told of."""
 
 _iterations = [0, 0, 0]
 """Training iterations seen since the job was last started, by kind of event."""
@@ -82,14 +84,22 @@ def install() -> None:
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    last: list[Any] = [_nothing]
+
     def stepped(optimizer: Any, *_: Any) -> None:
-        optimizers.add(optimizer)
+        if last[0]() is not optimizer:
+            optimizers.add(optimizer)
+            last[0] = weakref.ref(optimizer)
         _see(r.STEP)
 
     handle = register_optimizer_step_post_hook(stepped)
     type(handle).next_id -= 1  # the program's own hooks have the numbers that they have without us
     for name in ("backward", "grad"):
         setattr(torch.autograd, name, _watch(getattr(torch.autograd, name)))
+
+
+def _nothing() -> None:
+    """Stands for a weak reference to nothing."""
 
 
 def _watch(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,24 +121,37 @@ def _see(kind: int) -> None:
         if outside is not None:
             outside(None)
         return
-    innermost = None
-    again = 0
-    for record in r.stack:
-        left = r.length_hint(record[r.COUNTER])
-        if record[r.EVENT_AT] != left:
-            record[r.EVENT_AT] = left
-            record[r.EVENTS] = kind
-            again = 0
-        else:
-            again = record[r.EVENTS] & kind
-            record[r.EVENTS] |= kind
-        record[r.FLAGS] |= kind
-        if record[r.EVENTS] & r.BACKWARD:
-            innermost = record
+    top = r.stack[-1]
+    again = _mark(top, kind)
+    if not top[r.FLAGS] & kind << TOLD:
+        # As long as it is active, the loops around it stay in their iterations: they are told but once.
+        top[r.FLAGS] |= kind << TOLD
+        for record in r.stack[:-1]:
+            _mark(record, kind)
     if outside is not None:
-        _ask_outside(record, again)
-    if innermost is not None:
-        _count(kind, innermost)
+        _ask_outside(top, again)
+    if top[r.EVENTS] & r.BACKWARD:
+        _count(kind, top)
+    elif any(_saw_backward(record) for record in r.stack):
+        _count(kind, next(filter(_saw_backward, reversed(r.stack))))
+
+
+def _mark(record: r.Record, kind: int) -> int:
+    """Note an event in the record's current iteration; whether there was one of its kind before."""
+    record[r.FLAGS] |= kind
+    left = r.length_hint(record[r.COUNTER])
+    if record[r.EVENT_AT] != left:
+        record[r.EVENT_AT] = left
+        record[r.EVENTS] = kind
+        return 0
+    again: int = record[r.EVENTS] & kind
+    record[r.EVENTS] |= kind
+    return again
+
+
+def _saw_backward(record: r.Record) -> bool:
+    """There was a backward pass in the record's current iteration."""
+    return bool(record[r.EVENTS] & r.BACKWARD and record[r.EVENT_AT] == r.length_hint(record[r.COUNTER]))
 
 
 def _ask_outside(record: r.Record, again: int) -> None:
