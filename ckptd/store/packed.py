@@ -8,9 +8,7 @@ from typing import Any
 import msgpack
 
 
-def unpack_whole(
-    data: bytes | memoryview, extension: Callable[[int, bytes], Any] = msgpack.ExtType
-) -> Any:
+def unpack_whole(data: bytes | memoryview, extension: Callable[[int, bytes], Any] = msgpack.ExtType) -> Any:
     """The one value that ``data`` is; raises ValueError, whatever is wrong with it.
 
     ``extension`` makes values of msgpack's extensions, from their code and bytes; it may raise ValueError.
