@@ -139,7 +139,7 @@ def be(run: Run) -> NoReturn:
     signal.setitimer(signal.ITIMER_REAL, run.seconds * PATIENCE)
     faulthandler.dump_traceback_later(run.seconds * PATIENCE * 0.8, file=run.trace)
     if run.sleepless:
-        time.sleep = float  # type: ignore[assignment,misc]  # takes a number and does nothing
+        time.sleep = float  # type: ignore[assignment]  # takes a number and does nothing
     if run.folder:
         sys.path.insert(0, run.folder)
     for fd, name in ((1, "stdout"), (2, "stderr")):

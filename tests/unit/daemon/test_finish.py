@@ -27,14 +27,14 @@ def test_a_failure_that_the_program_reports_by_its_status_is_one():
 
 def test_a_refusal_says_what_can_be_done(tmp_path):
     folder, segment = make_job(tmp_path / "store"), make_segment(tmp_path / "segment")
-    facts: dict[str, dict[str, dict[str, str]]] = {"facts": {"sources": {}}}
-    make_checkpoint(folder, segment, 3, **facts)
+    facts: dict[str, dict[str, str]] = {"sources": {}}
+    make_checkpoint(folder, segment, 3, facts=facts)
     alone = refusal("the loop at train.py:3 is not reached", find_base(folder, allow_changed=False))
     assert alone == (
         "step 3 can't be resumed, nothing was changed: the loop at train.py:3 is not reached; "
         "start over with --fresh"
     )
-    make_checkpoint(folder, segment, 5, **facts)
+    make_checkpoint(folder, segment, 5, facts=facts)
     both = refusal("the loop at train.py:3 is not reached", find_base(folder, allow_changed=False))
     assert both.endswith("start over with --fresh, or go on from step 3 with --from 3")
 
