@@ -127,6 +127,8 @@ def open_files(url: str) -> tuple[Any, str]:
         # Tries are counted and spaced by ckptd.remote.patience; two layers of them would multiply.
         options["config_kwargs"] = {
             "retries": {"max_attempts": 0}, "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS,
+            # What was sent and read is compared here, for all remotes alike; not each S3 server knows these.
+            "request_checksum_calculation": "when_required", "response_checksum_validation": "when_required",
         }  # fmt: skip
     try:
         files, root = fsspec.core.url_to_fs(url, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ BEGUN = 1.8e9
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[tuple[str, int]]:
     """A real S3 server: its host and port."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     yield server.get_host_and_port()
@@ -70,9 +72,32 @@ def s3_files(s3_server: tuple[str, int]) -> tuple[Any, str]:
     return files, root
 
 
+@pytest.fixture(scope="session")
+def proxied(s3_server: tuple[str, int]) -> Iterator[tuple[FaultyProxy, Any, str]]:
+    """A proxy before the server, a client that goes through it, and a bucket."""
+    proxy = FaultyProxy(s3_server)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(proxy.url).items():
+            patch.setenv(name, value)
+        files, root = open_files(make_bucket(s3_server))
+        files.exists(root)
+    yield proxy, files, root
+    proxy.close()
+
+
+@pytest.fixture
+def faulty(proxied: tuple[FaultyProxy, Any, str]) -> tuple[FaultyProxy, BucketBackend]:
+    """The proxy, and a remote behind it."""
+    proxy, files, root = proxied
+    proxy.heal()
+    proxy.done.clear()
+    place = f"{root}/{os.urandom(6).hex()}"
+    return proxy, BucketBackend(files, place, f"s3://{place}", "s3")
+
+
 @pytest.fixture
 def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """A proxy before the server; the environment leads there, that of processes too."""
+    """A proxy of this test's own; the environment leads there, that of processes too."""
     proxy = FaultyProxy(s3_server)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
