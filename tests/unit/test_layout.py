@@ -19,6 +19,7 @@ AGENT_MAY = [
     "ckptd.errors",
     "ckptd.memory",
     "ckptd.store.manifest",
+    "ckptd.store.packed",
     "ckptd.store.reader",
     "ckptd.store.tensorfile",
 ]
@@ -120,6 +121,10 @@ def test_the_segment_imports_only_errors():
 
 def test_the_store_imports_only_errors_and_memory():
     assert strangers("ckptd.store", OURS, ["ckptd.errors", "ckptd.memory", "ckptd.store"]) == []
+
+
+def test_the_remote_imports_only_errors_and_the_store():
+    assert strangers("ckptd.remote", OURS, ["ckptd.errors", "ckptd.store", "ckptd.remote"]) == []
 
 
 def test_the_agent_imports_of_ckptd_only_the_contracts():
