@@ -158,8 +158,10 @@ class Stateful(Instance):
 
     def takes(self, obj: Any) -> bool:
         cls = type(obj)
-        own = cls.__dict__.get("__setstate__") or getattr(cls, "__setstate__", None)
-        if own is None or cls.__module__.startswith(("torch", "numpy")) or not python_class(cls):
+        base = next((each for each in cls.__mro__ if "__setstate__" in vars(each)), None)
+        if base is None or base.__module__.startswith(("torch", "numpy")) or not hasattr(cls, "__getstate__"):
+            return False  # what modules and optimizers would say of themselves is not all that they have
+        if not python_class(cls):
             return False
         return any(_is_opaque(value) for value in instance_dict(obj).values())
 
@@ -186,5 +188,5 @@ def _is_opaque(value: Any) -> bool:
     try:
         value.__reduce_ex__(4)
     except TypeError:
-        return not isinstance(value, types.ModuleType | types.GeneratorType | type)
+        return not isinstance(value, types.ModuleType | types.GeneratorType | types.FunctionType | type)
     return False
