@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ckptd.errors import NoStoreError, UsageError
 from ckptd.store import disk
@@ -26,6 +28,9 @@ def read_mark(path: Path) -> Mark:
         return Mark()
     except (OSError, ValueError):
         return Mark(pinned=True)
+    written = fields.pop("hash", None)
+    if written is not None and written != _hash(fields):
+        return Mark(pinned=True)
     tags = fields.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         return Mark(pinned=True)
@@ -42,11 +47,20 @@ def write_mark(path: Path, mark: Mark) -> None:
             (path / PIN).unlink(missing_ok=True)
             disk.sync_folder(path)
         else:
-            fields = {"since": time.time(), "pinned": mark.pinned, "tags": sorted(set(mark.tags))}
+            fields: dict[str, Any] = {
+                "since": time.time(),
+                "pinned": mark.pinned,
+                "tags": sorted(set(mark.tags)),
+            }
+            fields["hash"] = _hash(fields)
             # Its part lies where sweep() looks: nobody looks into each of ten thousand checkpoints.
             disk.replace_file(path / PIN, dump_json(fields), path.parent)
     except OSError as error:
         raise NoStoreError(f"can't mark {path}: {disk.reason(error)}") from error
+
+
+def _hash(fields: dict[str, Any]) -> str:
+    return "blake2b_128:" + hashlib.blake2b(dump_json(fields), digest_size=16).hexdigest()
 
 
 def read_marks(entries: Iterable[Entry]) -> dict[str, Mark]:

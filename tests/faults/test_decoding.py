@@ -162,10 +162,12 @@ def test_what_claims_more_than_it_has_takes_no_memory(name: str) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that shares a tensor file with one before it."""
     folder, way = tmp_path_factory.mktemp("store"), Way(Known())
-    sizes = [("s0", "F32", 24), ("s1", "F64", 24)]
+    sizes = [("s0", "F32", 24), ("s1", "F32", 24)]
     job = make_job(folder / "store")
     make_checkpoint(job, make_segment(folder / "one", sizes[:1], GRAPH), 1, way)
-    return make_checkpoint(job, make_segment(folder / "two", sizes, GRAPH), 2, way)
+    path = make_checkpoint(job, make_segment(folder / "two", sizes, GRAPH), 2, way)
+    assert len(list(path.glob("tensors-*"))) == 2
+    return path
 
 
 def read_all(path: Path) -> None:

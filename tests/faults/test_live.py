@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ckptd.daemon.table import read_table
 from ckptd.store.layout import open_store
 from ckptd.store.reader import list_checkpoints, newest_valid
 from ckptd.store.verify import verify_checkpoint
@@ -200,10 +200,10 @@ def test_a_disk_that_fills_up_and_one_that_becomes_read_only(tmp_path: Path, scr
         seen = Path(f"/proc/{run.processes[0].pid}/root{disk}")
         with trouble(run, "has no room left"):
             _fill(seen / "filler", leave=300_000)
-        wait(run, So(lambda: "has no room left" in _unsaved(seen)))
+        wait(run, So(lambda: "the last dump could not be saved: " in _note(seen)))
         (seen / "filler").unlink()
         wait(run, after(run))
-        wait(run, So(lambda: _unsaved(seen) == ""))
+        wait(run, So(lambda: _note(seen) == ""))
         with trouble(run, "the file system is read-only"):
             # Over itself: a mount with a file open for writing (the job's lock) is not made read-only.
             _inside(run, "mount", "--bind", str(disk), str(disk))
@@ -223,7 +223,7 @@ def _fill(file: Path, leave: int) -> None:
         os.posix_fallocate(opened.fileno(), 0, free.f_bavail * free.f_frsize - leave)
 
 
-def _unsaved(disk: Path) -> str:
-    """What the job's record says of the last dump."""
-    (record,) = disk.glob("store/jobs/*/job.json")
-    return str(json.loads(record.read_text())["extra"].get("unsaved", ""))
+def _note(disk: Path) -> str:
+    """What the job's record, and with it ``ckptd ps``, says of the last dump."""
+    (row,) = read_table(open_store(disk / "store", create=False))
+    return row.note

@@ -128,8 +128,10 @@ def checkpoint(folder, tmp_path):
     """A small checkpoint that shares a tensor file with one before it."""
     way = Way(Known())
     make_checkpoint(folder, make_segment(tmp_path / "a", [("a", "U8", 40)]), 1, way)
-    sizes = [("a", "U8", 40), ("b", "F32", 8)]
-    return make_checkpoint(folder, make_segment(tmp_path / "b", sizes, facts={}), 2, way)
+    sizes = [("a", "U8", 40), ("b", "U8", 8)]  # of one element size: "a" keeps its place, and its bytes
+    path = make_checkpoint(folder, make_segment(tmp_path / "b", sizes, facts={}), 2, way)
+    assert len(list(path.glob("tensors-*"))) == 2
+    return path
 
 
 def test_every_flipped_byte_of_every_file_is_detected(checkpoint, seeded: random.Random):

@@ -1,0 +1,97 @@
+"""One byte of a small checkpoint is another, or its end is missing: a resume takes an older one, or refuses."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_fixtures.making import make_checkpoint, make_job, make_segment
+
+from ckptd.errors import DamagedError
+from ckptd.store.known import Known
+from ckptd.store.layout import JobFolder
+from ckptd.store.pins import PIN, read_mark, write_mark
+from ckptd.store.reader import newest_valid
+from ckptd.store.retention import Mark
+from ckptd.store.writer import Way
+
+EVERY = int(os.environ.get("FLIP_EVERY", "29"))
+"""Of so many bytes one is tried, another each time; of short files all. FLIP_EVERY=1 tries all."""
+MARK = Mark(pinned=False, tags=("best", "paper"))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    """Two checkpoints that share a tensor file; the newest has one of its own, and tags."""
+    folder, way = make_job(tmp_path / "store"), Way(Known())
+    make_checkpoint(folder, make_segment(tmp_path / "a", [("a", "U8", 40)], facts={}), 1, way)
+    both = make_segment(tmp_path / "b", [("a", "U8", 40), ("b", "U8", 8)], facts={})
+    write_mark(make_checkpoint(folder, both, 2, way), MARK)
+    return folder
+
+
+def places(length: int, chance: random.Random) -> range:
+    """Where to try."""
+    step = EVERY if length > 500 else 1
+    return range(chance.randrange(step), length, step)
+
+
+def files(job: JobFolder) -> Iterator[tuple[Path, bytes, bool]]:
+    """Each file of the newest checkpoint, its bytes, and whether the older one has it too."""
+    newest = max(job.checkpoints.iterdir())
+    for file in sorted(newest.iterdir()):
+        yield file, file.read_bytes(), file.stat().st_nlink > 1
+
+
+def expect_older(job: JobFolder, file: Path, shared: bool) -> None:
+    """What a resume makes of the damage; the sentence names the file."""
+    if shared:
+        with pytest.raises(DamagedError, match="all 2 checkpoints are damaged") as caught:
+            newest_valid(job)
+        assert file.name in str(caught.value)
+        return
+    found = newest_valid(job)
+    assert found is not None
+    assert found.manifest.step == 1
+    ((path, why),) = found.skipped
+    assert path == file.parent
+    assert file.name in why
+
+
+def test_a_byte_that_is_another(job: JobFolder, seeded: random.Random) -> None:
+    seen = set()
+    for file, whole, shared in files(job):
+        for place in places(len(whole), seeded):
+            changed = bytearray(whole)
+            changed[place] ^= seeded.randrange(1, 256)
+            file.write_bytes(changed)
+            if file.name == PIN:
+                # Never less than was asked for: the same, or kept whatever the policy says.
+                mark = read_mark(file.parent)
+                assert mark.pinned or mark == MARK, changed
+            else:
+                expect_older(job, file, shared)
+        file.write_bytes(whole)
+        seen.add((file.suffix, shared))
+    assert {(".json", False), (".msgpack", False), (".safetensors", False), (".safetensors", True)} <= seen
+    found = newest_valid(job)
+    assert found is not None
+    assert found.manifest.step == 2
+
+
+def test_an_end_that_is_missing(job: JobFolder, seeded: random.Random) -> None:
+    for file, whole, shared in files(job):
+        for length in places(len(whole), seeded):
+            file.write_bytes(whole[:length])
+            if file.name == PIN:
+                # All but the last line feed is needed.
+                assert read_mark(file.parent) == (MARK if length == len(whole) - 1 else Mark(pinned=True))
+            else:
+                expect_older(job, file, shared)
+        file.write_bytes(whole)
+    found = newest_valid(job)
+    assert found is not None
+    assert found.manifest.step == 2
