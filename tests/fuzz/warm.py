@@ -8,6 +8,7 @@ loops of ours before it runs the program, because a dump looks at all frames bel
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -83,8 +84,10 @@ class Examiner:
         self.more: dict[str, Any] = {}
 
     def examine(self, job: dict[str, Any]) -> Verdict:
-        """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again); perhaps fields of Run."""
+        """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again); perhaps imports, fields of Run."""
         verdict = Verdict()
+        for name in job.get("imports", ()):  # here, so that forks need not import it each by itself
+            importlib.import_module(name)
         self.more = {
             name: job[name] for name in ("seconds", "sleepless", "folder", "instrument") if name in job
         }

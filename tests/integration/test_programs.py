@@ -63,8 +63,10 @@ def warmers() -> Iterator[Warmers]:
 
 def job_of(path: Path) -> Job:
     """Stop the program at MOMENTS safe points, and some of the resumed ones once more."""
+    text = path.read_text()
     return {
-        "text": path.read_text(),
+        "text": text,
+        "imports": [name for name in imported(text) if name.partition(".")[0] == "sklearn"],
         "most": MOMENTS,
         "seed": SEED,
         "twice": 0.2,
@@ -72,6 +74,12 @@ def job_of(path: Path) -> Job:
         "sleepless": True,
         "folder": str(PROGRAMS),
     }
+
+
+def imported(text: str) -> list[str]:
+    """Names of the modules that a program imports from."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    return [node.module for node in nodes if node.module]
 
 
 @pytest.mark.parametrize("name", WARM)

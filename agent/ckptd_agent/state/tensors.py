@@ -111,7 +111,9 @@ class Tensor(Kind):
         ]
 
     def _other_layout(self, obj: torch.Tensor, capture: Capture) -> Node:
-        capture.trouble(f"a tensor of layout {obj.layout} on {obj.device} can't be carried over yet")
+        kinds = {"quantized": obj.is_quantized, "nested": obj.is_nested, "meta": obj.device.type == "meta"}
+        kind = next((name for name, is_it in kinds.items() if is_it), str(obj.layout).removeprefix("torch."))
+        capture.trouble(f"a tensor that is {kind} can't be carried over")
         return [None, None, "", [], [], 0, [False] * 5, None, []]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:

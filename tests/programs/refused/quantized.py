@@ -1,6 +1,6 @@
 """A frozen embedding that is kept quantized.
 
-Refused: a tensor of layout torch.strided on cpu can't be carried over yet
+Refused: a tensor that is quantized can't be carried over
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A graph convolution with a sparse adjacency matrix.
 
-Refused: a tensor of layout torch.sparse_coo on cpu can't be carried over yet
+Refused: a tensor that is sparse_coo can't be carried over
 """
 
 import torch
