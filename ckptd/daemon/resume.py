@@ -38,6 +38,12 @@ class Base:
         """The step it goes on from, 0 for the beginning."""
         return self.manifest.step if self.manifest else 0
 
+    @property
+    def hashseed(self) -> str:
+        """PYTHONHASHSEED of the run that it is of, by which sets of strings have their order; '' if unknown."""
+        found = self.manifest.facts.get("hashseed") if self.manifest else None
+        return found if isinstance(found, str) else ""
+
 
 def find_base(folder: JobFolder, allow_changed: bool, from_step: int | None = None) -> Base:
     """Verify the newest checkpoint, or the one at ``from_step``, and compare the sources. Slow: reads all of it.

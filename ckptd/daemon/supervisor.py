@@ -91,7 +91,7 @@ class Supervisor:
         number = record.attempt + 1
         start = launch.Attempt(
             job=record.id, number=number, endpoint=self._job.place.endpoint, segments=self._job.segments.path,
-            hashseed=record.hashseed, resume=base.path,
+            hashseed=base.hashseed or record.hashseed, resume=base.path,
         )  # fmt: skip
         env = launch.environment(os.environ, start, self._job.settings)
         command = self._job.command
