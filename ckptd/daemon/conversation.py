@@ -218,7 +218,7 @@ class Conversation:
         saving, manifest = done.saving, done.manifest
         self._job.newest = Base(done.path, manifest)
         self._job.offer(self._job.newest)
-        self._job.hurry(urgent=attempt.leave is not None and not saving.leave)
+        self._job.hurry(urgent=attempt.status is None and attempt.leave is not None and not saving.leave)
         if attempt.peer is not None:
             saved = protocol.Saved(dump=saving.dump, checkpoint=str(done.path), step=saving.step)
             self._job.server.send(attempt.peer, saved)

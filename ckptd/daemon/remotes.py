@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from ckptd.daemon.uploads import Uploads
@@ -17,9 +18,12 @@ from ckptd.remote.patience import Patience, Stop, insist
 from ckptd.settings import Settings
 from ckptd.store import index
 from ckptd.store.job import JobRecord
-from ckptd.store.layout import JobFolder
+from ckptd.store.layout import JOB_FILE, JobFolder
 from ckptd.store.quantity import bytes_text
 from ckptd.store.retention import Policy
+
+REPORT_SECONDS = 10.0
+"""How often a download says how far it is."""
 
 
 @dataclass
@@ -34,9 +38,11 @@ class Joined:
     patience: Patience
     latest: str = ""
     """Name of the remote's latest checkpoint of the present run."""
+    handed_on: bool = False
 
     def uploads(self, policy: Policy) -> Uploads:
-        """Begin to upload."""
+        """Begin to upload; from now on that is who gives the job back."""
+        self.handed_on = True
         return Uploads(self.job, self.holder, self.journal, policy, patience=self.patience)
 
     def older_record(
@@ -98,6 +104,8 @@ class Joined:
 
     def leave(self) -> None:
         """Give the job back, where it was never begun."""
+        if self.handed_on:
+            return
         try:
             self.holder.release()
         except CkptdError:
@@ -110,7 +118,7 @@ def join(url: str, folder: JobFolder, settings: Settings, voice: Voice) -> Joine
     try:
         backend = open_backend(url)
         insist(lambda: open_root(backend, create=True), patience, stop)
-        job = RemoteJob(backend, folder.id)
+        job = RemoteJob(backend, folder.id, remember=True)
         holder = Holder(job, settings.lease)
         said = insist(holder.acquire, patience, stop)
     except RemoteError as error:
@@ -122,7 +130,17 @@ def join(url: str, folder: JobFolder, settings: Settings, voice: Voice) -> Joine
         voice.say(said)
     joined = Joined(job, holder, load_journal(folder, url), None, patience)
     try:
-        joined.record = insist(job.load_record, patience, stop)
+        known = settings.fresh or (folder.path / JOB_FILE).exists()
+        try:
+            joined.record = insist(job.load_record, patience, stop)
+        except DamagedError:
+            if not known:
+                raise
+        if joined.record is None and not known and insist(job.names, patience, stop):
+            raise DamagedError(
+                f"{url} has checkpoints of job {folder.id}, but its record is gone: start over with --fresh, or bring "
+                f"them with 'ckptd copy --remote {url}' and go on with --remote none"
+            )
     except BaseException:
         joined.leave()
         raise
@@ -137,10 +155,26 @@ def _load(joined: Joined, name: str) -> Entry | None:
 
 
 def _bring_latest(joined: Joined, folder: JobFolder, voice: Voice) -> None:
-    voice.detail(f"bringing checkpoint {joined.latest} from {joined.job.backend.url}")
-    fetched = fetch_latest(joined.job, folder, patience=joined.patience)
+    report = _Report(voice, joined)
+    fetched = fetch_latest(joined.job, folder, patience=joined.patience, advance=report.advance)
     if fetched is not None:
         _tell(fetched, joined.job, voice)
+
+
+class _Report:
+    """Says now and then how far a download is."""
+
+    def __init__(self, voice: Voice, joined: Joined) -> None:
+        self._voice, self._joined = voice, joined
+        self._done, self._next = 0, time.monotonic() + REPORT_SECONDS
+
+    def advance(self, count: int) -> None:
+        """So many more bytes are there; called by several threads, so that a line may be said twice."""
+        self._done += count
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + REPORT_SECONDS
+            place = self._joined.job.backend.url
+            self._voice.say(f"bringing {self._joined.latest} from {place}: {bytes_text(self._done)} so far")
 
 
 def _refuse_two_lines(joined: Joined, latest: Entry, mine: index.Entry) -> None:

@@ -54,7 +54,9 @@ class Entry:
 class RemoteJob:
     """The objects of one job. All methods raise RemoteError."""
 
-    def __init__(self, backend: Backend, job: str) -> None:
+    def __init__(self, backend: Backend, job: str, *, remember: bool = False) -> None:
+        """``remember``: ``entries`` reads each one once, for who looks again and again."""
+        self._seen: dict[tuple[str, int], Entry] | None = {} if remember else None
         self.backend = backend
         self.id = job
         self.place = f"jobs/{job}"
@@ -95,9 +97,13 @@ class RemoteJob:
 
     def names(self) -> list[str]:
         """Names of all checkpoints that are listed, by step."""
+        return sorted(self._sizes())
+
+    def _sizes(self) -> dict[str, int]:
+        """The same, with the lengths of their files."""
         found = self.backend.list(self.path("checkpoints"))
-        matches = (ENTRY.fullmatch(PurePosixPath(name).name) for name in found)
-        return sorted(match["name"] for match in matches if match)
+        matches = {ENTRY.fullmatch(PurePosixPath(name).name): size for name, size in found.items()}
+        return {match["name"]: size for match, size in matches.items() if match}
 
     def load_entry(self, name: str) -> Entry:
         """One checkpoint. Raises DamagedError, RefusedError (a newer format)."""
@@ -125,14 +131,18 @@ class RemoteJob:
 
     def entries(self) -> tuple[list[Entry], dict[str, CkptdError]]:
         """(all that can be read, oldest first; why the others can't, by name)."""
-        found: list[Entry] = []
         errors: dict[str, CkptdError] = {}
-        for name in self.names():
+        seen: dict[tuple[str, int], Entry] = {}
+        for name, size in self._sizes().items():
             try:
-                found.append(self.load_entry(name))
+                entry = (self._seen or {}).get((name, size)) or self.load_entry(name)
             except (DamagedError, RefusedError) as error:
                 errors[name] = error
-        return sorted(found, key=lambda entry: entry.order), errors
+            else:
+                seen[name, size] = entry
+        if self._seen is not None:
+            self._seen = seen
+        return sorted(seen.values(), key=lambda entry: entry.order), errors
 
     # ---- latest ---------------------------------------------------------------------------------
 

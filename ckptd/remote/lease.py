@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,9 +23,10 @@ from ckptd.store.quantity import clock_text
 SECONDS = 120.0
 """For how long a lease is taken; it is renewed in a third of that."""
 SETTLE = 2.0
-"""Seconds after which, where an object can't be made in one step, two that tried see each other."""
-_TERM = re.compile(r"(?P<term>\d{8})\.json")
-_TRIES = 5
+"""Seconds after which, where an object can't be made in one step, two that tried see each other; and after which
+a lease that can't be read is no more being written."""
+_NAME = re.compile(r"(?P<term>\d{8})(?:-(?P<renewal>\d{8}))?\.json")
+_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Lease:
     """One term of a job."""
 
     term: int
+    renewal: int
+    """How often it was renewed."""
     owner: str
     """Drawn for each run of ckptd; 32 hex digits."""
     host: str
@@ -77,39 +81,47 @@ def read_lease(job: RemoteJob) -> Lease | None:
 
     Raises RemoteError, RefusedError.
     """
-    term = _highest(job)
-    return _read(job, term) if term else None
+    for _ in range(_TRIES):
+        found = _listed(job)
+        if not found:
+            return None
+        name = max(found, key=lambda each: found[each])
+        data = job.backend.read(name, 1 << 16)
+        if data is not None:
+            return _decode(data, found[name], f"{job.backend.url}: {name}")
+    raise RemoteError(f"{job.backend.url}: the lease of job {job.id} changes faster than it can be read")
 
 
-def _highest(job: RemoteJob) -> int:
-    found = (_TERM.fullmatch(PurePosixPath(name).name) for name in job.backend.list(job.path("leases")))
-    return max((int(match["term"]) for match in found if match), default=0)
+def _listed(job: RemoteJob) -> dict[str, tuple[int, int]]:
+    """Names of all leases, with term and renewal."""
+    found = {}
+    for name in job.backend.list(job.path("leases")):
+        match = _NAME.fullmatch(PurePosixPath(name).name)
+        if match:
+            found[name] = int(match["term"]), int(match["renewal"] or 0)
+    return found
 
 
-def _read(job: RemoteJob, term: int) -> Lease | None:
-    name = job.path(_name(term))
-    data = job.backend.read(name, 1 << 16)
-    if data is None:
-        return None
+def _decode(data: bytes, number: tuple[int, int], where: str) -> Lease:
     try:
-        fields = unseal(data, f"{job.backend.url}: {name}")
-        lease = Lease(term=term, **fields)
+        lease = Lease(term=number[0], renewal=number[1], **unseal(data, where))
         if not all(isinstance(at, int | float) for at in (lease.since, lease.expires, lease.started)):
-            raise DamagedError("no times")
+            raise DamagedError(f"{where} has no times")
     except (DamagedError, TypeError):
-        # Cut by a crash, or half written at this moment: somebody's, for as long as one can be.
+        # Half written at this moment, cut by a crash, or spoiled: see Holder.acquire.
         now = time.time()
-        return Lease(term, "", "an unknown host", 0, 0.0, "", now, now + SECONDS)
+        return Lease(number[0], number[1], "", "an unknown host", 0, 0.0, "", now, now + SECONDS)
     return lease
 
 
-def _name(term: int) -> str:
-    return f"leases/{term:08d}.json"
+def _name(lease: Lease) -> str:
+    """A term is claimed under its number alone; each renewal is another object, so that one always is there."""
+    return f"leases/{lease.term:08d}{f'-{lease.renewal:08d}' if lease.renewal else ''}.json"
 
 
 def _fields(lease: Lease) -> bytes:
     fields = asdict(lease)
-    del fields["term"]
+    del fields["term"], fields["renewal"]
     return seal(fields)
 
 
@@ -124,6 +136,8 @@ class Holder:
         self._clock = clock
         self._owner = secrets.token_hex(16)
         self.lease: Lease | None = None
+        self._turn = threading.Lock()
+        """One thread renews, another asks."""
 
     @property
     def pause(self) -> float:
@@ -135,55 +149,72 @@ class Holder:
 
         Raises LockedError: another has it. RemoteError.
         """
-        said = ""
+        said, unread = "", (0, 0)
         for _ in range(_TRIES):
-            term = _highest(self.job)
-            before = _read(self.job, term) if term else None
-            if before is not None and not before.over(self._clock()):
-                raise LockedError(held_sentence(self.job, before))
-            if before is not None:
+            before = read_lease(self.job)
+            if before is not None and before.owner == self._owner:
+                self.lease = before  # the answer to an earlier try was lost
+                return said
+            if before is not None and not before.owner:
+                # Whoever writes it will be told by the higher term that it is another's.
+                number = before.term, before.renewal
+                if number != unread:
+                    unread = number
+                    time.sleep(SETTLE)
+                    continue
+                said = "taking the job over from a lease that can't be read"
+            elif before is not None:
+                if not before.over(self._clock()):
+                    raise LockedError(held_sentence(self.job, before))
                 why = "is gone" if before.gone() else f"had it until {clock_text(before.expires)}"
                 said = f"taking the job over from process {before.pid} on {before.host}, which {why}"
-            if self._claim(term + 1):
-                self._forget_earlier(term + 1)
+            term = before.term + 1 if before is not None else 1
+            if self._claim(term):
+                self._forget(lambda number: number < (self._term(), 0))
                 return said
         raise LockedError(f"job {self.job.id} at {self.job.backend.url} is being taken by others: try again")
 
+    def _term(self) -> int:
+        return self.lease.term if self.lease is not None else 0
+
     def _claim(self, term: int) -> bool:
-        lease = self._make(term, self._clock())
-        name = self.job.path(_name(term))
-        if not self.job.backend.create(name, _fields(lease)):
+        now = self._clock()
+        lease = Lease(
+            term, 0, self._owner, socket.gethostname(), os.getpid(), psutil.Process().create_time(), boot(), now,
+            now + self._seconds,
+        )  # fmt: skip
+        if not self.job.backend.create(self.job.path(_name(lease)), _fields(lease)):
             return False
         if not self.job.backend.exclusive:
             time.sleep(SETTLE)  # whoever wrote last has it
-        seen = _read(self.job, term)
-        if seen is None or seen.owner != self._owner:
+        seen = read_lease(self.job)
+        if seen is None or (seen.term, seen.owner) != (term, self._owner):
             return False
         self.lease = lease
         return True
 
-    def _make(self, term: int, since: float) -> Lease:
-        started = psutil.Process().create_time()
-        return Lease(
-            term, self._owner, socket.gethostname(), os.getpid(), started, boot(), since,
-            self._clock() + self._seconds,
-        )  # fmt: skip
-
     def renew(self) -> None:
         """Have it for longer. Raises LockedError if it is another's by now, RemoteError."""
+        with self._turn:
+            self._renew()
+
+    def _renew(self) -> None:
         self._check_ours()
         assert self.lease is not None
-        fresh = replace(self.lease, expires=self._clock() + self._seconds)
-        self.job.backend.write(self.job.path(_name(fresh.term)), _fields(fresh))
+        old = self.lease
+        fresh = replace(old, expires=self._clock() + self._seconds, renewal=old.renewal + 1)
+        self.job.backend.write(self.job.path(_name(fresh)), _fields(fresh))
         self.lease = fresh
+        self._forget(lambda number: (old.term, 0) <= number <= (old.term, old.renewal))
         self._check_ours()
 
     def check(self) -> None:
         """Raise LockedError unless the job is ours at this moment, by the remote's own word; RemoteError."""
-        if self.lease is not None and self._clock() >= self.lease.expires:
-            self.renew()  # held up for longer than it lasts: ours still if nobody took it
-            return
-        self._check_ours()
+        with self._turn:
+            if self.lease is not None and self._clock() >= self.lease.expires:
+                self._renew()  # held up for longer than it lasts: ours still if nobody took it
+            else:
+                self._check_ours()
 
     def _check_ours(self) -> None:
         if self.lease is None:
@@ -200,18 +231,19 @@ class Holder:
 
     def release(self) -> None:
         """Give it back. Raises RemoteError; then it expires."""
-        if self.lease is None:
-            return
-        lease, self.lease = self.lease, None
-        found = _read(self.job, lease.term)
-        if found is not None and found.owner == self._owner:
-            self.job.backend.remove(self.job.path(_name(lease.term)))
+        with self._turn:
+            if self.lease is None:
+                return
+            lease, self.lease = self.lease, None
+            found = read_lease(self.job)
+            if found is not None and (found.term, found.owner) == (lease.term, self._owner):
+                remove_lease(self.job, lease)
 
-    def _forget_earlier(self, term: int) -> None:
-        for name in self.job.backend.list(self.job.path("leases")):
-            match = _TERM.fullmatch(PurePosixPath(name).name)
-            if match and int(match["term"]) < term:
-                with suppress(RemoteError):  # only the highest counts
+    def _forget(self, old: Callable[[tuple[int, int]], bool]) -> None:
+        """Remove leases that don't count any more."""
+        with suppress(RemoteError):  # only the highest counts
+            for name, number in _listed(self.job).items():
+                if old(number):
                     self.job.backend.remove(name)
 
 
@@ -225,4 +257,7 @@ def held_sentence(job: RemoteJob, lease: Lease) -> str:
 
 def remove_lease(job: RemoteJob, lease: Lease) -> None:
     """Take a lease away, whoever has it. Raises RemoteError."""
-    job.backend.remove(job.path(_name(lease.term)))
+    # The newest last: as long as there is one, the term is taken.
+    for name, number in sorted(_listed(job).items(), key=lambda pair: pair[1]):
+        if number[0] <= lease.term:
+            job.backend.remove(name)

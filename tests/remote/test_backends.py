@@ -7,7 +7,7 @@ import threading
 import pytest
 from store_fixtures.making import JOB
 
-from ckptd.errors import DamagedError, LockedError, UsageError
+from ckptd.errors import DamagedError, LockedError, RemoteError, UsageError
 from ckptd.remote.backend import check_url
 from ckptd.remote.download import fetch, fetch_latest, fetch_record
 from ckptd.remote.job import RemoteJob, job_ids, open_root
@@ -246,12 +246,40 @@ def test_leases(job):
     assert one.acquire() == ""
 
 
-def test_a_lease_whose_file_is_damaged_is_somebodys(job):
-    one = Holder(job)
+def test_a_lease_that_cannot_be_read_is_taken_over_from_and_its_holder_told(job, monkeypatch):
+    monkeypatch.setattr("ckptd.remote.lease.SETTLE", 0.05)
+    one, two = Holder(job), Holder(job)
     one.acquire()
     spoil(job, "leases/00000001.json", b"{")
-    with pytest.raises(LockedError, match="unknown host"):
-        Holder(job).acquire()
+    lease = read_lease(job)
+    assert lease is not None
+    assert lease.owner == ""
+    assert "can't be read" in two.acquire()
+    with pytest.raises(LockedError, match="is held by"):
+        one.check()
+    two.check()
+
+
+def test_while_a_lease_is_renewed_nobody_else_gets_in(job):
+    one, other = Holder(job), Holder(RemoteJob(job.backend, job.id))
+    one.acquire()
+    done = threading.Event()
+
+    def renew():
+        for _ in range(20):
+            one.renew()
+        done.set()
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    while not done.is_set():
+        with pytest.raises((LockedError, RemoteError)):
+            other.acquire()
+        one.check()
+    thread.join()
+    assert len(job.backend.list(job.path("leases"))) == 1
+    one.release()
+    assert job.backend.list(job.path("leases")) == {}
 
 
 def test_of_two_that_take_over_at_once_one_gets_it(job):

@@ -143,7 +143,7 @@ def test_unlock_removes_what_is_stale_and_by_force_what_is_not(on_disk):
 def test_training_and_commits_go_on_while_the_remote_fails(on_s3, s3):
     s3.fail("error")
     run = on_s3.start("a", "--every", "0.1s", pace=0.01)
-    seen = set()
+    seen: set[str] = set()
 
     def look():
         seen.update(path.name for path in checkpoints(run))
