@@ -110,14 +110,15 @@ def _see_off(context: Context) -> None:
     """What is left of the grace, or else some time, for the last upload; Ctrl-C leaves it to the next start."""
     if context.uploads is None:
         return
-    left = context.stop.deadline - context.loop.now() if context.stop.deadline else CLOSING_SECONDS
-    if not context.uploads.done() and left > 1:
-        context.voice.say(
-            f"uploading the newest checkpoint, for up to {left:.0f} s; Ctrl-C leaves it for later"
-        )
+    end = context.stop.deadline or context.loop.now() + CLOSING_SECONDS
+    if not context.uploads.wait(min(1.0, end - context.loop.now())) and end - context.loop.now() > 1:
+        seconds = f"{end - context.loop.now():.0f} s"
+        context.voice.say(f"uploading the newest checkpoint, for up to {seconds}; Ctrl-C leaves it for later")
     asked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     why = context.uploads.close(
-        left, context.ledger.record, lambda: not asked.isdisjoint(context.signals.read())
+        end - context.loop.now(),
+        context.ledger.record,
+        lambda: not asked.isdisjoint(context.signals.read()),
     )
     context.hear_uploads()
     if why:

@@ -90,18 +90,23 @@ class Uploads:
         with self._changed:
             return not self._busy and self._waiting is None
 
-    def close(self, wait: float, record: JobRecord, impatient: Callable[[], bool] = lambda: False) -> str:
-        """Give the last upload ``wait`` seconds, then write the record and give the lease back.
-
-        ``impatient`` is asked ten times a second whether somebody wants it to end now. Returns a sentence if
-        the newest checkpoint is not at the remote.
-        """
-        self._stop.go()
-        end = time.monotonic() + wait
+    def wait(self, seconds: float, impatient: Callable[[], bool] = lambda: False) -> bool:
+        """Whether all is done, after so many seconds at most; ``impatient`` is asked ten times a second."""
+        end = time.monotonic() + seconds
         while not self.done() and not self._lost and time.monotonic() < end and not impatient():
             with self._changed:
                 self._changed.wait(0.1)
-        late = not self.done() and not self._lost
+        return self.done()
+
+    def close(self, wait: float, record: JobRecord, impatient: Callable[[], bool] = lambda: False) -> str:
+        """Give the last upload ``wait`` seconds, then write the record and give the lease back.
+
+        ``impatient``: whether somebody wants it to end now. Returns a sentence if the newest checkpoint is
+        not at the remote.
+        """
+        self._stop.go()
+        end = time.monotonic() + wait
+        late = not self.wait(wait, impatient) and not self._lost
         self._stop.stop()
         self._closing.set()
         with self._changed:

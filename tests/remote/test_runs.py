@@ -83,8 +83,6 @@ def test_a_fresh_machine_goes_on(on_s3):
     last = on_s3.stop(second, str(step + 3))
     assert int(on_s3.job.latest()[:12]) == last
     assert record(second)["extra"]["remote"]["uploaded"] == on_s3.job.latest()
-    table = ckptd("ls", "--remote", on_s3.url, "--json")
-    assert [row["state"] for row in json.loads(table.stdout)][-1] == "latest"
 
 
 def test_the_remote_is_remembered_until_it_is_dropped(on_disk):
@@ -180,6 +178,33 @@ def test_a_short_grace_is_for_the_local_store_first(on_s3, s3):
     assert int(on_s3.job.latest()[:12]) == step
     assert len([path for path in s3.sent() if PIECE in path]) >= 1
     on_s3.stop(again, str(step + 2))
+
+
+def test_ckptd_is_killed_while_it_uploads(on_s3, s3):
+    seen = []
+
+    def fault(method, path):
+        if method == "PUT" and PIECE in path:
+            seen.append(path)
+            return "slow" if len(seen) > 2 else ""
+        return ""
+
+    s3.fault, s3.delay = fault, 60.0
+    run = on_s3.start("a", "--every", "0.1s", pace=0.2)
+    run.until(lambda: len(s3.sent()) >= 2 and len(seen) > 2, "an upload that hangs")
+    child = run.child()
+    run.process.kill()
+    run.process.wait()
+    child.kill()
+    before = set(s3.sent())
+    assert on_s3.job.names() == []
+    s3.heal()
+    again = on_s3.start("a", pace=0.2)
+    again.until(on_s3.job.latest, "the upload")
+    assert on_s3.job.latest() in {path.name for path in checkpoints(run)}
+    assert len(s3.sent()) == len(set(s3.sent()))
+    assert before <= set(s3.sent())
+    on_s3.stop(again, again.out.split()[-1] if again.out.split() else "3")
 
 
 def test_store_and_remote_that_have_each_gone_on(on_disk):
