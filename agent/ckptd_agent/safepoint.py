@@ -36,6 +36,8 @@ _reported = 0.0
 _reported_steps = 0
 _trouble_said = False
 _not_before = 0.0
+_first_seen: dict[Any, int] = {}
+"""Graphs that were waiting at places that the request passed by, and the number of steps then."""
 _unlooped = 0
 
 
@@ -76,6 +78,7 @@ def request(dump: Dump) -> None:
     _trouble_said = False
     _since = time.monotonic()
     _not_before = 0.0
+    _first_seen.clear()
     _pending = dump
     hooks.at_safe_point = _consider
     hooks.switch(True)
@@ -186,6 +189,7 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
     except Exception as error:  # whatever goes wrong in the agent, training goes on
         why = _sentence(error)
     _pending = None
+    _first_seen.clear()
     hooks.at_safe_point = None
     hooks.switch(False)
     if not path:
@@ -230,6 +234,13 @@ def _final(loop: int, at_end: bool) -> Final:
     return Final(loop, int(r.stack[-1][r.ORDINAL]), False)
 
 
+def _one_waits(unused: list[Any]) -> bool:
+    """One of the graphs may be on its way to backward; one that an optimizer's step has left alone is not."""
+    steps = events.steps() if events.stepped else 0
+    first = [_first_seen.setdefault(node, steps) for node in unused]
+    return steps in first
+
+
 def _take(found: position.Position, final: Final, patient: bool) -> str:
     """Capture and copy; the path of the segment. Raises GraphWaitsError, DumpFailedError, and whatever."""
     from ckptd.errors import DumpFailedError
@@ -258,7 +269,7 @@ def _take(found: position.Position, final: Final, patient: bool) -> str:
     finally:
         if collecting:
             gc.enable()
-    if patient and capture.scratch(graphs.Graphs).unused:
+    if patient and _one_waits(capture.scratch(graphs.Graphs).unused):
         raise GraphWaitsError
     if capture.troubles:
         raise DumpFailedError(capture.troubles[0])

@@ -15,8 +15,8 @@ class Graphs:
     """Tells graphs that backward may still go through from those that it has been through."""
 
     def __init__(self) -> None:
-        self.unused: list[torch.Size] = []
-        """Shapes of the tensors that hang on a graph which backward may still go through."""
+        self.unused: list[Any] = []
+        """The ``grad_fn`` of tensors that hang on a graph which backward may still go through."""
         self._kept: set[Any] = set()
         """Nodes that were looked at and have not been freed."""
 
@@ -39,7 +39,7 @@ class Graphs:
                     waiting.append(following)
         self._kept |= seen
         if unused:
-            self.unused.append(tensor.shape)
+            self.unused.append(tensor.grad_fn)
         return False
 
 
