@@ -1,0 +1,68 @@
+"""Small files that are not whole yet: removed once their writer is gone, and not before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from store_fixtures.making import ROOT, make_checkpoint, make_job, make_segment
+
+from ckptd.store.layout import open_store
+from ckptd.store.leftovers import leftovers, prune_job
+from ckptd.store.pins import read_mark
+from ckptd.store.sweep import sweep
+
+# Stops in the middle of a pin, and goes on when it is told to.
+PIN = """
+import os, sys
+from pathlib import Path
+from ckptd.store import disk
+from ckptd.store.pins import write_mark
+from ckptd.store.retention import Mark
+whole = disk.write_all
+def half(fd, data):
+    os.write(fd, data[:9])
+    print("half", flush=True)
+    sys.stdin.readline()
+    whole(fd, data[9:])
+disk.write_all = half
+write_mark(Path(sys.argv[1]), Mark(pinned=True))
+print("whole", flush=True)
+"""
+
+
+def test_a_part_stays_as_long_as_somebody_writes_it(tmp_path: Path) -> None:
+    folder = make_job(tmp_path / "store")
+    path = make_checkpoint(folder, make_segment(tmp_path / "segment"), 1)
+    for killed in (False, True):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PIN, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "half\n"
+            (part,) = folder.checkpoints.glob(".tmp-*")
+            assert (sweep(folder), leftovers(folder), prune_job(folder)) == ([], [], [])
+            if killed:
+                process.kill()
+            else:
+                process.stdin.write("\n")
+                process.stdin.flush()
+                assert process.stdout.readline() == "whole\n"
+        assert read_mark(path).pinned
+        assert part.exists() is killed
+    assert [left.path for left in leftovers(folder)] == [part]
+    assert sweep(folder) == [part]
+    assert [item.name for item in folder.checkpoints.iterdir()] == [path.name]
+
+
+def test_a_store_that_was_begun_and_killed(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    open_store(store)
+    (store / ".tmp-ckptd-store.json-1-00000000").write_bytes(b'{"form')
+    open_store(store)
+    assert sorted(item.name for item in store.iterdir()) == ["ckptd-store.json", "jobs"]
