@@ -40,6 +40,9 @@ class Backend(Protocol):
     def list(self, prefix: str) -> dict[str, int]:
         """Names and lengths of all objects below a folder."""
 
+    def leftovers(self, prefix: str) -> dict[str, int]:
+        """What killed writers have left below a folder and ``list`` doesn't show, with lengths."""
+
     def remove(self, name: str) -> None:
         """Remove an object; one that isn't there is no error."""
 

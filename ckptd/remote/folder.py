@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ckptd.errors import RemoteError
 from ckptd.store import disk
 
 PART = ".tmp-"
 """What the names of unfinished files begin with."""
+ABANDONED = 3600.0
+"""Seconds after which an unfinished file is nobody's: one takes as long as a piece takes to be written."""
 
 
 class FolderBackend:
@@ -40,7 +43,7 @@ class FolderBackend:
                 self._replace(part, path)
             finally:
                 part.unlink(missing_ok=True)
-            disk.sync_folder(path.parent)
+            _sync(path.parent)
         except OSError as error:
             raise self._error(name, error) from error
 
@@ -52,7 +55,7 @@ class FolderBackend:
                 return self._claim(part, path, data)
             finally:
                 part.unlink(missing_ok=True)
-                disk.sync_folder(path.parent)
+                _sync(path.parent)
         except OSError as error:
             raise self._error(name, error) from error
 
@@ -60,7 +63,20 @@ class FolderBackend:
         return self.read(name, len(data)) == data
 
     def list(self, prefix: str) -> dict[str, int]:
-        found: dict[str, int] = {}
+        found = self._files(prefix).items()
+        return {
+            name: status.st_size for name, status in found if not PurePosixPath(name).name.startswith(PART)
+        }
+
+    def leftovers(self, prefix: str) -> dict[str, int]:
+        return {
+            name: status.st_size
+            for name, status in self._files(prefix).items()
+            if PurePosixPath(name).name.startswith(PART) and time.time() - status.st_mtime > ABANDONED
+        }
+
+    def _files(self, prefix: str) -> dict[str, os.stat_result]:
+        found: dict[str, os.stat_result] = {}
         top = self.path / prefix
 
         def fail(error: OSError) -> None:
@@ -69,11 +85,9 @@ class FolderBackend:
 
         for place, _, names in os.walk(top, onerror=fail):
             for name in names:
-                if name.startswith(PART):
-                    continue
                 file = Path(place) / name
                 with suppress(FileNotFoundError):
-                    found[file.relative_to(self.path).as_posix()] = file.lstat().st_size
+                    found[file.relative_to(self.path).as_posix()] = file.lstat()
         return found
 
     def remove(self, name: str) -> None:
@@ -84,7 +98,7 @@ class FolderBackend:
 
     def _part(self, path: Path, data: bytes) -> Path:
         """A durable file beside ``path`` that holds the data."""
-        disk.make_folders(path.parent)
+        os.makedirs(path.parent, disk.FOLDER_MODE, exist_ok=True)
         part = path.with_name(f"{PART}{os.getpid()}-{os.urandom(6).hex()}")
         fd = disk.create_file(part)
         try:
@@ -136,3 +150,12 @@ class FolderBackend:
     def _error(self, name: str, error: OSError) -> RemoteError:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return RemoteError(f"{self.path / name}: {disk.reason(error)}{'; make room there' if full else ''}")
+
+
+def _sync(path: Path) -> None:
+    """Make the names in a folder durable, where the file system knows what that is. Raises OSError."""
+    try:
+        disk.sync_folder(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise

@@ -33,6 +33,8 @@ def retain(job: RemoteJob, policy: Policy, local: Path, may: Callable[[], None] 
     ``local``: the folder of the job's checkpoints in the store, whose marks count too. ``may`` raises if the
     job is not ours any more. A checkpoint that can't be read stays, with all pieces. Raises RemoteError.
     """
+    for name in job.backend.leftovers(job.place):
+        job.backend.remove(name)
     entries, errors = job.entries()
     if errors:
         return Cleared()  # which pieces they need isn't known
@@ -74,16 +76,19 @@ def remove(
 
 
 def unreferenced(job: RemoteJob) -> dict[str, int]:
-    """Pieces that no listed checkpoint has, with their lengths; the job must be held while they are removed.
+    """Pieces that no listed checkpoint has, and what killed writers left, with their lengths.
 
-    Raises RemoteError, and the error of a checkpoint that can't be read: its pieces aren't known.
+    The job must be held while they are removed. Raises RemoteError, and the error of a checkpoint that can't
+    be read: its pieces aren't known.
     """
     found = job.objects()
     entries, errors = job.entries()
     for error in errors.values():
         raise error
     wanted = {name for entry in entries for name in entry.pieces()}
-    return {name: size for name, size in found.items() if name not in wanted}
+    cut = len(job.place) + 1
+    left = {name[cut:]: size for name, size in job.backend.leftovers(job.place).items()}
+    return {name: size for name, size in found.items() if name not in wanted} | left
 
 
 def prune(job: RemoteJob) -> Cleared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ from store_fixtures.making import JOB
 from ckptd.errors import DamagedError, LockedError, RemoteError, UsageError
 from ckptd.remote.backend import check_url
 from ckptd.remote.download import fetch, fetch_latest, fetch_record
+from ckptd.remote.folder import FolderBackend
 from ckptd.remote.job import RemoteJob, job_ids, open_root
 from ckptd.remote.lease import Holder, read_lease
 from ckptd.remote.retention import prune, remove, retain, unreferenced
@@ -47,6 +49,22 @@ def test_objects(backend):
     backend.remove("a/b")
     backend.remove("a/b")
     assert backend.list("a") == {"a/deep/er": 1}
+
+
+def test_what_a_killed_writer_left_goes_after_an_hour(shelf, tmp_path):
+    here, backend = shelf("here"), FolderBackend(tmp_path / "remote")
+    job = RemoteJob(backend, JOB)
+    send(job, here, here.save(1))
+    old, young = (tmp_path / "remote" / job.path(f"objects/.tmp-{name}") for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    assert not any(".tmp-" in name for name in job.objects())
+    assert retain(job, Policy(last=1), here.folder.checkpoints).checkpoints == []
+    assert (old.exists(), young.exists()) == (False, True)
+    os.utime(young, (1, 1))
+    assert list(prune(job).objects) == ["objects/.tmp-young"]
+    assert not young.exists()
 
 
 def test_only_one_creates(backend):
