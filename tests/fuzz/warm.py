@@ -84,7 +84,8 @@ class Examiner:
         self.more: dict[str, Any] = {}
 
     def examine(self, job: dict[str, Any]) -> Verdict:
-        """``job``: text, most (stops to try), seed, twice (resumed ones stopped again); perhaps imports, fields of Run."""
+        """``job``: text, most (stops to try), seed, twice (resumed runs are stopped again), perhaps imports and
+        fields of Run."""
         verdict = Verdict()
         for name in job.get("imports", ()):  # here, so that forks need not import it each by itself
             importlib.import_module(name)
