@@ -90,6 +90,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         )  # fmt: skip
         if joined is not None:
             context.uploads = joined.uploads(keep)
+            context.loop.watch(context.uploads.fileno(), context.hear_uploads)
             stack.callback(_see_off, context)
         return Supervisor(context).run()
 

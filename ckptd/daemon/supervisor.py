@@ -41,8 +41,6 @@ class Supervisor:
         context.loop.watch(context.writer.fileno(), self.on_writer)
         context.loop.watch(context.ledger.fileno(), self.on_ledger)
         context.loop.watch(context.signals.fileno(), self.on_signals)
-        if context.uploads is not None:
-            context.loop.watch(context.uploads.fileno(), context.hear_uploads)
 
     def run(self) -> int:
         """Run the job to its end; returns the exit status. Raises CkptdError."""
