@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 
 import pytest
 
 SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(10**6))
 os.environ["TEST_SEED"] = str(SEED)  # for the processes that pytest-xdist starts
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Where tests run in a shell's background Ctrl-C is ignored, and so it would be by all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
