@@ -11,9 +11,12 @@ import pytest
 SEED = int(os.environ.get("TEST_SEED") or random.SystemRandom().randrange(10**6))
 os.environ["TEST_SEED"] = str(SEED)  # for the processes that pytest-xdist starts
 
+# In a shell's background, or below nohup, these are ignored, and so they would be by all that tests start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # Where tests run in a shell's background Ctrl-C is ignored, and so it would be by all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 def pytest_report_header() -> str:
