@@ -9,6 +9,7 @@ compared byte by byte. Most are run in a warm process (fuzz.warm: all but the su
 from __future__ import annotations
 
 import ast
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_pl
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
-MOMENTS = 25
-"""Safe points at which a program is stopped, drawn by the seed; all of them if it has fewer."""
+MOMENTS = int(os.environ.get("TEST_MOMENTS") or 8)
+"""Safe points at which a program is stopped, drawn anew by each run's seed; all of them if it has fewer."""
 PARTS = {"sums"}
 """What programs import."""
 COLD = {"bars": "its folder has the time in its name", "appends": "it appends to a file that is there before"}
