@@ -133,6 +133,7 @@ def _without_places(sentence: str) -> str:
 
 def be(run: Run) -> NoReturn:
     """Run the program, and end the process."""
+    os.setpgid(0, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, run.seconds)

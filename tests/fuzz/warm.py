@@ -14,8 +14,10 @@ import os
 import platform
 import random
 import shutil
+import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,6 +229,8 @@ class Examiner:
         if pid == 0:
             raise Child(run)
         _, status = os.waitpid(pid, 0)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what the program had started and a hard end has left behind
         lines = os.pread(report, os.fstat(report).st_size, 0).splitlines()
         told = os.pread(trace, 3000, 0)
         os.close(report)
