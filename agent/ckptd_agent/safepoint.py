@@ -25,6 +25,8 @@ REST = 4
 
 witness: Callable[[str], None] | None = None
 """Told 'dumped' and 'resumed' at the safe point where that happened; ``ckptd prove`` compares the two."""
+STALE = 8
+"""Optimizer steps behind which a graph that nothing has gone through is taken for a leftover."""
 UNLOOPED = 5
 """Training events without any loop around them that are taken for something done once, such as a warm-up."""
 
@@ -235,10 +237,10 @@ def _final(loop: int, at_end: bool) -> Final:
 
 
 def _one_waits(unused: list[Any]) -> bool:
-    """One of the graphs may be on its way to backward; one that an optimizer's step has left alone is not."""
+    """One of the graphs may be on its way to backward; one that so many optimizer steps have left alone is not."""
     steps = events.steps() if events.stepped else 0
     first = [_first_seen.setdefault(node, steps) for node in unused]
-    return steps in first
+    return any(steps < each + STALE for each in first)
 
 
 def _take(found: position.Position, final: Final, patient: bool) -> str:
