@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import conftest
 import pytest
 from fuzz.hunt import Tally, jobs, plain_sentence, small, tell
 from fuzz.programs import program
@@ -32,7 +31,7 @@ def warmers() -> Iterator[Warmers]:
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
 def test_what_once_failed_holds_at_every_safe_point(path: Path, warmers: Warmers):
-    verdict = warmers.examine({"text": path.read_text(), "most": MOST, "seed": conftest.SEED, "twice": 0.3})
+    verdict = warmers.examine({"text": path.read_text(), "most": MOST, "seed": 1, "twice": 0.3})
     assert verdict["bad"] == ""
     assert verdict["failures"] == []
     assert verdict["refused"] == {}
