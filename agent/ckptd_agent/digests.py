@@ -95,8 +95,9 @@ def random_states() -> dict[str, Item]:
 def take(frame: FrameType | None) -> dict[str, Item]:
     """Of everything, as seen from ``frame`` and its callers, by name."""
     walk = Walk()
-    if events.last_loss is not None:
-        walk.add("loss", "loss", digest_tensor(events.last_loss), _show(events.last_loss))
+    loss = events.last_loss()
+    if loss is not None:
+        walk.add("loss", "loss", digest_tensor(loss), _show(loss))
     taken = {"loss"}
     while frame is not None:
         if table.source_of(frame.f_code) is not None and frame.f_code.co_name != "<module>":

@@ -44,6 +44,7 @@ def install() -> None:
         journal.attempt(journal.witness, what, sys._getframe(1))
 
     events.listener = listen
+    events.wake_at(step=0)
     safepoint.witness = witness
     journal.start()
 

@@ -27,13 +27,15 @@ witness: Callable[[str], None] | None = None
 """Told 'dumped' and 'resumed' at the safe point where that happened; ``ckptd prove`` compares the two."""
 STALE = 8
 """Optimizer steps behind which a graph that nothing has gone through is taken for a leftover."""
+NEVER = 1 << 60
+"""A number of steps that no job comes to."""
 UNLOOPED = 5
 """Training events without any loop around them that are taken for something done once, such as a warm-up."""
 
 _pending: Dump | None = None
 _since = 0.0
 _every = 0
-_due_at = 0
+_due_at = NEVER
 _reported = 0.0
 _reported_steps = 0
 _trouble_said = False
@@ -69,7 +71,8 @@ def welcome(message: Welcome) -> None:
 def count_from(steps: int) -> None:
     """The next periodic dump is due at the next multiple of ``--every``."""
     global _due_at
-    _due_at = steps + _every - steps % _every if _every else 0
+    _due_at = steps + _every - steps % _every if _every else NEVER
+    events.wake_at(step=_due_at if witness is None else 0)
 
 
 def request(dump: Dump) -> None:
@@ -93,7 +96,7 @@ def replaying() -> bool:
 
 def _on_step(steps: int) -> None:
     global _reported, _reported_steps
-    if _every and steps >= _due_at and _pending is None and not replaying():
+    if steps >= _due_at and _pending is None and not replaying():
         from ckptd_agent import link
 
         count_from(steps)
@@ -107,6 +110,7 @@ def _on_step(steps: int) -> None:
         events.step_seconds = pace
         events.look()
         _reported, _reported_steps = now, steps
+        events.wake_at(time=now + 1.0)
         link.send(Progress(steps, None, pace))
 
 

@@ -31,9 +31,6 @@ PARTS = {"sums"}
 """What programs import."""
 COLD = {"bars": "its folder has the time in its name", "appends": "it appends to a file that is there before"}
 """Programs that are of no use in a warm process, and why."""
-ONCE = {"nerf"}
-"""Programs that are not stopped a second time. (A second stop of this one may meet a graph on its way that the dump
-does not see; the job is refused then, with a sentence.)"""
 TAIL = 6
 """Lines at the end behind which a program may be over before it can be stopped."""
 
@@ -74,7 +71,7 @@ def job_of(path: Path) -> Job:
         "imports": [name for name in imported(text) if name.partition(".")[0] == "sklearn"],
         "most": MOMENTS,
         "seed": DRAW,
-        "twice": 0.0 if path.stem in ONCE else 0.2,
+        "twice": 0.2,
         "seconds": 20,
         "sleepless": True,
         "folder": str(PROGRAMS),

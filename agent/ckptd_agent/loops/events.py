@@ -9,6 +9,7 @@ import weakref
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from ckptd_agent.loops import record as r
@@ -18,14 +19,16 @@ Listener = Callable[[int], None]
 COUNTED = 4
 """A record's EVENTS hold the kinds seen in its iteration and, so many bits up, those counted in it."""
 TOLD = 4
-"""So many bits up, its FLAGS hold the kinds that the loops around it have been told of."""
+"""So many bits up, its FLAGS hold the kinds that the loops around it have been told of. The root's never do."""
 
 _iterations = [0, 0, 0]
-"""Training iterations seen since the job was last started, by kind of event."""
+"""Training iterations seen since counting began at _base, by kind of event."""
+_wake: list[Any] = [0, 0.0]
+"""Iterations with steps, and the time as time.monotonic() gives it, from which on the listener is called."""
 stepped = False
 """An optimizer has made a step in the job's life: from then on steps are what is counted."""
-last_loss: Any = None
-"""The last scalar that backward was called on, detached; read only when somebody asks for it."""
+_last_loss: list[Any] = [None]
+"""The last tensor that backward was called on, detached; read only when somebody asks for it."""
 step_seconds: float | None = None
 """How long a step took of late."""
 _looked_at: deque[float] = deque(maxlen=32)
@@ -33,7 +36,7 @@ _looked_at: deque[float] = deque(maxlen=32)
 optimizers: weakref.WeakSet[Any] = weakref.WeakSet()
 """Those that have made a step."""
 listener: Listener | None = None
-"""Called after each counted iteration with the number of steps."""
+"""Called with the number of steps at the first counted iteration behind the step or the time of wake_at()."""
 outside: Callable[[r.Record | None], None] | None = None
 """Called at an event that may be in a loop that is not instrumented, with the innermost one that is, which may be
 the root; None for another thread."""
@@ -52,14 +55,29 @@ def set_steps(number: int, with_steps: bool) -> None:
     global _base, stepped
     _base, stepped = number, with_steps
     _iterations[:] = 0, 0, 0
+    _wake[:] = 0, 0.0
+
+
+def wake_at(step: int | None = None, time: float | None = None) -> None:
+    """Have the listener called from that number of steps, or that time, on."""
+    if step is not None:
+        _wake[0] = step - _base
+    if time is not None:
+        _wake[1] = time
+
+
+def last_loss() -> Any:
+    """The last tensor that backward was called on, detached, or None."""
+    return _last_loss[0]
 
 
 def mean_loss() -> float | None:
     """The last loss as a number, if there is one; waits for the device."""
-    if last_loss is None:
+    loss = last_loss()
+    if loss is None:
         return None
     try:
-        return float(last_loss)
+        return float(loss)
     except (RuntimeError, ValueError, TypeError):
         return None
 
@@ -67,7 +85,8 @@ def mean_loss() -> float | None:
 def look() -> None:
     """Read the last loss for ``running_loss``; to be called once a second at most, for it waits for the device."""
     torch = sys.modules["torch"]
-    if last_loss is None or (last_loss.is_cuda and torch.cuda.is_current_stream_capturing()):
+    loss = last_loss()
+    if loss is None or (loss.is_cuda and torch.cuda.is_current_stream_capturing()):
         return  # whoever waits for a stream that is being captured spoils the capture
     value = mean_loss()
     if value is not None and math.isfinite(value):
@@ -84,35 +103,71 @@ def install() -> None:
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    last: list[Any] = [_nothing]
-
-    def stepped(optimizer: Any, *_: Any) -> None:
-        if last[0]() is not optimizer:
-            optimizers.add(optimizer)
-            last[0] = weakref.ref(optimizer)
-        _see(r.STEP)
-
-    handle = register_optimizer_step_post_hook(stepped)
+    handle = register_optimizer_step_post_hook(_step_watcher())
     type(handle).next_id -= 1  # the program's own hooks have the numbers that they have without us
     for name in ("backward", "grad"):
         setattr(torch.autograd, name, _watch(getattr(torch.autograd, name)))
 
 
-def _nothing() -> None:
-    """Stands for a weak reference to nothing."""
+# Behind torch's C++ nothing of Python's is in the processor's caches any more, and what a name costs is a miss: so
+# the two functions that run in each step have what they use in closures, and the numbers of record.py written out.
+# (A forked child, where nothing is followed, has a record on its stack that holds no events.)
+_WRITTEN_OUT = (r.COUNTER, r.FLAGS, r.EVENT_AT, r.EVENTS, r.BACKWARD, r.STEP, COUNTED, TOLD)
+if _WRITTEN_OUT != (2, 6, 7, 8, 1, 2, 4, 4):
+    raise AssertionError(_WRITTEN_OUT)
+
+
+def _step_watcher() -> Callable[..., None]:
+    """What torch calls behind each step. The step of an ordinary training loop is seen here; others by _see()."""
+    last: Any = _nothing
+    stack, left_of, clock, thread, main = r.stack, r.length_hint, monotonic, get_ident, r.main_thread
+    iterations, wake = _iterations, _wake
+
+    def watch_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+        nonlocal last
+        if last() is not optimizer:
+            optimizers.add(optimizer)
+            last = weakref.ref(optimizer)
+        top = stack[-1]
+        # A backward pass was counted, and is all that was seen, in the current iteration of a loop with steps.
+        if top[8] == 0x11 and top[6] & 0x20 and top[7] == left_of(top[2]) and thread() == main:
+            top[8] = 0x33
+            iterations[2] = done = iterations[2] + 1
+            if done >= wake[0] or clock() >= wake[1]:
+                _tell()
+        else:
+            _see(r.STEP)
+
+    return watch_step
 
 
 def _watch(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The entry point for backward passes, watched. That of an ordinary loop is seen here; others by _see()."""
+    stack, left_of, thread, main, loss = r.stack, r.length_hint, get_ident, r.main_thread, _last_loss
+
     @functools.wraps(function)
     def watched(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        global last_loss
-        if args and hasattr(args[0], "detach"):
-            last_loss = args[0].detach()
+        try:
+            loss[0] = args[0].detach()
+        except (IndexError, AttributeError):  # given by name, or several at once: none of them is the loss
+            pass
+        top = stack[-1]
+        # The first event of an iteration of a loop with both kinds, where steps are what is counted.
+        if top[6] & 0x30 == 0x30:
+            left = left_of(top[2])
+            if top[7] != left and thread() == main:
+                top[7] = left
+                top[8] = 0x11
+                return result
         _see(r.BACKWARD)
         return result
 
     return watched
+
+
+def _nothing() -> None:
+    """Stands for a weak reference to nothing."""
 
 
 def _see(kind: int) -> None:
@@ -125,7 +180,8 @@ def _see(kind: int) -> None:
     again = _mark(top, kind)
     if not top[r.FLAGS] & kind << TOLD:
         # As long as it is active, the loops around it stay in their iterations: they are told but once.
-        top[r.FLAGS] |= kind << TOLD
+        if len(r.stack) > 1 and (kind == r.BACKWARD or stepped):
+            top[r.FLAGS] |= kind << TOLD
         for record in r.stack[:-1]:
             _mark(record, kind)
     if outside is not None:
@@ -175,7 +231,12 @@ def _count(kind: int, record: r.Record) -> None:
         stepped = True
     elif stepped:
         return
-    if listener is not None:
+    _tell()
+
+
+def _tell() -> None:
+    """Call the listener if it is time."""
+    if listener is not None and (_iterations[r.STEP] >= _wake[0] or monotonic() >= _wake[1]):
         listener(steps())
 
 

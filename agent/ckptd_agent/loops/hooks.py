@@ -112,6 +112,7 @@ def _as_plain_child() -> None:
     """A forked child (a DataLoader worker) is as plain: for it, no thread is the one that is followed."""
     global at_safe_point
     r.main_thread = -1
+    r.stack.append(r.new_record(0, 0, r.repeat(True, r.BIG), None))
     at_safe_point = None
     if replay is not None:
         replay.in_child()

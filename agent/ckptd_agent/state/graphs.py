@@ -45,6 +45,8 @@ class Graphs:
 
 def _is_freed(node: Any) -> bool | None:
     """Whether what a node has kept for backward is gone; None if it keeps nothing, or does not say."""
+    if getattr(getattr(node, "_forward_cls", None), "freed_before", False):
+        return True  # it stands for a graph that was freed before an earlier interruption
     for name in dir(node):
         if not name.startswith("_raw_saved_"):
             continue

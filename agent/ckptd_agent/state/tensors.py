@@ -191,15 +191,21 @@ class _Gone(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         from ckptd_agent import link
+        from ckptd_agent.loops import hooks
 
-        link.refuse(
+        why = (
             "the program goes backward through a graph that was built before the interruption, and a graph "
             "can't be carried over"
         )
+        if hooks.replay is not None:  # a statement that is done once more on the way: its outcome is restored
+            raise RuntimeError(why)
+        link.refuse(why)
 
 
 class _Freed(_Gone):
     """The same where backward had been through the graph and freed it: it can't go through it again."""
+
+    freed_before = True
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
