@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, field
 
 from ckptd.daemon.policy import Ending
@@ -68,7 +68,7 @@ class Attempt:
     def ask(self, reason: str, deadline: float, leave: bool) -> Dump:
         """A new request, as a message."""
         self._count += 1
-        dump = f"{self._count}-{secrets.token_hex(3)}"
+        dump = f"{self._count}-{os.urandom(3).hex()}"
         request = self.requests[dump] = Request(dump, reason, deadline, leave)
         if leave:
             self.leave = request

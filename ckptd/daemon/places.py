@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from ckptd.errors import CkptdError, LockedError
@@ -64,7 +63,9 @@ class Place:
         folder = runtime_folder()
         self._made: Path | None = None
         if len(os.fsencode(folder / f"{key}.sock")) > IPC_PATH_MAX:
-            folder = self._made = Path(tempfile.mkdtemp(prefix="ckptd-", dir="/tmp"))
+            from tempfile import mkdtemp  # here: it brings much with it, and every start would wait for that
+
+            folder = self._made = Path(mkdtemp(prefix="ckptd-", dir="/tmp"))
         _sweep_sockets(folder)
         self.socket = folder / f"{key}.sock"
         self._lock = folder / f"{key}.lock"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import time
 from collections.abc import Sequence
@@ -180,7 +179,7 @@ def _with_packages(
 
 def _new_record(identity: Identity, argv: list[str], cwd: str, attempt: int) -> JobRecord:
     # Sets of strings keep their order over a resume only with the same hash seed.
-    hashseed = "" if os.environ.get("PYTHONHASHSEED") else str(secrets.randbelow(2**32))
+    hashseed = "" if os.environ.get("PYTHONHASHSEED") else str(int.from_bytes(os.urandom(4), "big"))
     return JobRecord(
         id=identity.id, name=identity.name, argv=argv, cwd=cwd, created=time.time(), named=identity.named,
         hashseed=hashseed, attempt=attempt,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ _OTHER = "name another with --store or CKPTD_STORE"
 
 def new_id() -> str:
     """A fresh id of a job or a checkpoint: 8 hex digits."""
-    return secrets.token_hex(4)
+    return os.urandom(4).hex()
 
 
 def default_store() -> Path:
