@@ -1,10 +1,10 @@
-"""Many checkpoints: benchmarks/scale.py with fewer of them. Ten thousand are in benchmarks/results/scale.json."""
+"""Many checkpoints: benchmarks/store.py with fewer of them. Ten thousand are in benchmarks/results/store.json."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.scale import Bench, pace
+from benchmarks.store import Bench, pace
 from ckptd.store.verify import verify_checkpoint
 
 FEW, MANY = 10, 1500

@@ -46,7 +46,7 @@ class Bench:
     def __init__(self, place: Path) -> None:
         self.store = place / "store"
         self.folder = layout.open_store(self.store).job(JOB)
-        self.folder.save(JobRecord(JOB, "scale", ["python", "train.py"], "/train", time.time()))
+        self.folder.save(JobRecord(JOB, "many", ["python", "train.py"], "/train", time.time()))
         self._way = Way(Known())
         self._step = 0
         self._segment = place / "segment"
@@ -60,7 +60,7 @@ class Bench:
         """One more, in full."""
         self._step += 1
         manifest = Manifest(
-            format=FORMAT, id=layout.new_id(), job=JOB, name="scale", step=self._step, created=time.time(),
+            format=FORMAT, id=layout.new_id(), job=JOB, name="many", step=self._step, created=time.time(),
             reason="periodic", attempt=1, host="here", files=[],
         )  # fmt: skip
         self._way.known.forget()  # so that each writes as much
@@ -115,7 +115,7 @@ def pace(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 def measure(counts: list[int], *, quiet: bool) -> dict[str, Any]:
     """Figures for each number of checkpoints."""
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="ckptd-scale-") as place:
+    with tempfile.TemporaryDirectory(prefix="ckptd-store-") as place:
         bench = Bench(Path(place))
         for count in counts:
             bench.grow(count, quiet=quiet)
@@ -136,12 +136,12 @@ def _table(result: dict[str, Any]) -> Table:
 @click.command()
 @click.option("--count", multiple=True, type=int, default=[10, 1000, 10_000], show_default=True)
 @click.option("--json", "as_json", is_flag=True)
-@click.option("--keep", is_flag=True, help="Write benchmarks/results/scale.json.")
+@click.option("--keep", is_flag=True, help="Write benchmarks/results/store.json.")
 def main(count: tuple[int, ...], as_json: bool, keep: bool) -> None:
     """What a job's checkpoints cost when they are many."""
     result = measure(sorted(count), quiet=as_json)
     if keep:
-        machine.keep("scale", result)
+        machine.keep("store", result)
     if as_json:
         print(json.dumps(result, indent=1))
     else:
