@@ -12,7 +12,9 @@ import click
 
 from ckptd.cli.far import list_remote, remote_option
 from ckptd.cli.output import Column, json_option, print_table, printable, store_option
+from ckptd.store.environment import masked
 from ckptd.store.index import Entry
+from ckptd.store.job import JobRecord
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.manifest import Manifest
 from ckptd.store.pins import read_mark
@@ -74,9 +76,13 @@ def as_map(row: Chosen) -> dict[str, Any]:
         "tags": list(mark.tags),
         "job": row.job.folder.id,
         "job_name": row.job.name,
-        "job_record": asdict(row.job.record) if row.job.record else None,
+        "job_record": _record(row.job.record) if row.job.record else None,
         "job_error": row.job.error or None,
     }
+
+
+def _record(record: JobRecord) -> dict[str, Any]:
+    return {**asdict(record), "argv": masked(record.argv)}
 
 
 def state(entry: Entry) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ckptd import states
 from ckptd.errors import CkptdError
+from ckptd.store.environment import masked
 from ckptd.store.job import JobRecord
 from ckptd.store.layout import JobFolder, Store
 from ckptd.store.lock import holder
@@ -37,6 +38,7 @@ class JobRow:
     why: str
     """How the last attempt ended, or what is wrong with the record."""
     argv: list[str]
+    """Without what looks like a secret: listings are read over shoulders, and pasted into reports."""
     cwd: str
     note: str = ""
     """What the user must know of the job as it runs: why it can't be checkpointed, and the way out."""
@@ -73,7 +75,7 @@ def _row(folder: JobFolder) -> JobRow:
         updated=record.updated,
         exit_status=record.exit_status,
         why=record.why,
-        argv=record.argv,
+        argv=masked(record.argv),
         cwd=record.cwd,
         note=_note(extra),
     )

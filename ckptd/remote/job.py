@@ -111,15 +111,7 @@ class RemoteJob:
         fields = self._load(file)
         if fields is None:
             raise DamagedError(f"{self.where(file)} is not there")
-        where = self.where(file)
-        text, begun, tags = fields.get("manifest"), fields.get("begun"), fields.get("tags")
-        if not isinstance(text, str) or not isinstance(begun, int | float) or not isinstance(tags, list):
-            raise DamagedError(f"{where} is damaged: it has no manifest")
-        manifest = decode(text.encode("utf-8", "surrogateescape"), where)
-        if manifest.folder != name or manifest.job != self.id:
-            raise DamagedError(f"{where} is of checkpoint {manifest.folder} of job {manifest.job}")
-        mark = Mark(fields.get("pinned") is True, tuple(str(tag) for tag in tags))
-        return Entry(manifest, text, float(begun), files_of(fields.get("files"), manifest, where), mark)
+        return entry_of(fields, name, self.id, self.where(file))
 
     def save_entry(self, entry: Entry) -> None:
         """List a checkpoint; all of its pieces must be there."""
@@ -182,6 +174,18 @@ class RemoteJob:
         self.backend.write(self.path(name), data)
         if not self.backend.same(self.path(name), data):
             raise RemoteError(f"{self.where(name)} did not arrive as it was sent")
+
+
+def entry_of(fields: dict[str, Any], name: str, job: str, where: str) -> Entry:
+    """What a checkpoint's file at a remote says. Raises DamagedError, RefusedError (a newer format)."""
+    text, begun, tags = fields.get("manifest"), fields.get("begun"), fields.get("tags")
+    if not isinstance(text, str) or not isinstance(begun, int | float) or not isinstance(tags, list):
+        raise DamagedError(f"{where} is damaged: it has no manifest")
+    manifest = decode(text.encode("utf-8", "surrogateescape"), where)
+    if manifest.folder != name or manifest.job != job:
+        raise DamagedError(f"{where} is of checkpoint {manifest.folder} of job {manifest.job}")
+    mark = Mark(fields.get("pinned") is True, tuple(str(tag) for tag in tags))
+    return Entry(manifest, text, float(begun), files_of(fields.get("files"), manifest, where), mark)
 
 
 def command_digest(argv: list[str]) -> str:

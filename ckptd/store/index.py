@@ -1,12 +1,14 @@
 """All checkpoints of a job at a glance: manifests, and a cache of what a listing needs of them.
 
-The cache is only a cache: a line of it counts while the manifest has the size and time that it names.
+The cache is only a cache: a line of it counts if it has its checksum, and while the manifest has the size and time
+that it names.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from bisect import bisect_right
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -142,7 +144,8 @@ def _line(path: Path, entry: Entry) -> bytes:
     status = os.stat(path / MANIFEST)
     fields = {key: value for key, value in asdict(entry).items() if key not in ("path", "error", "newer")}
     fields.update(name=path.name, size=status.st_size, mtime=status.st_mtime_ns)
-    return (json.dumps(fields, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
+    data = json.dumps(fields, sort_keys=True, allow_nan=False).encode("ascii")
+    return b"%08x %b\n" % (zlib.crc32(data), data)
 
 
 def _read_cache(folder: JobFolder) -> dict[str, dict[str, Any]]:
@@ -151,19 +154,21 @@ def _read_cache(folder: JobFolder) -> dict[str, dict[str, Any]]:
         data = disk.read_file(folder.path / INDEX, MAX_BYTES)
     except OSError:
         return {}  # it is only a cache
-    lines = data.split(b"\n")
+    lines = [line[CHECKSUM:] for line in data.split(b"\n") if _is_whole(line)]
     try:  # all at once: several times faster than one after another
-        rows = json.loads(b"[" + b",".join(line for line in lines if line) + b"]")
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
     except (ValueError, RecursionError):
-        rows = [row for line in lines if (row := _row(line)) is not None]
+        return {}
     return {row["name"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
 
 
-def _row(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None  # cut short by a crash
+CHECKSUM = 9
+"""Bytes before a line's JSON: its CRC-32 in hex, and a space."""
+
+
+def _is_whole(line: bytes) -> bool:
+    """It was not cut short by a crash, and no byte of it is another."""
+    return line[:CHECKSUM] == b"%08x " % zlib.crc32(line[CHECKSUM:])
 
 
 _KINDS: dict[str, Any] = {

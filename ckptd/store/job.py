@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ from ckptd.errors import DamagedError, RefusedError
 from ckptd.store import disk
 from ckptd.store.manifest import ID, dump_json, load_json, match_fields, plain
 
-FORMAT = 1
-"""Of job.json: it has not changed since the store's first version."""
+FORMAT = 2
+"""Of job.json. One of version 1 has no hash."""
 MAX_BYTES = 4 << 20
 STATES = ("unfinished", "finished", "failed")
+# As in a manifest: at the start of a line and after one space, this can only be a key of the outermost map.
+_HASH = re.compile(rb'(?<=\n "hash": "blake2b_128:)[0-9a-f]{32}(?=",?\n)')
+_NO_HASH = "blake2b_128:" + "0" * 32
 
 
 @dataclass(frozen=True)
@@ -47,24 +52,52 @@ class JobRecord:
 
 def save(path: Path, record: JobRecord) -> None:
     """Write job.json as a whole. Raises OSError, and ValueError for a record that can't be read back."""
-    fields = {**asdict(record), "extra": plain(record.extra)}
+    disk.replace_file(path, encode(record))
+
+
+def encode(record: JobRecord) -> bytes:
+    """The text of job.json, its own hash in it. Raises ValueError."""
+    fields = {**asdict(record), "extra": plain(record.extra), "format": FORMAT}
     _check(fields)
-    disk.replace_file(path, dump_json(fields))
+    data = dump_json({**fields, "hash": _NO_HASH})
+    return _HASH.sub(_digest(data), data, count=1)
 
 
 def load(path: Path) -> JobRecord:
     """Read job.json; raises DamagedError (also if it is not there) or RefusedError (newer format)."""
     try:
-        fields = load_json(disk.read_file(path, MAX_BYTES))
-        version = fields.get("format")
-        if isinstance(version, int) and version > FORMAT:
-            raise RefusedError(f"{path} is of format {version}, this ckptd reads {FORMAT}: update ckptd")
-        _check(fields)
+        data = disk.read_file(path, MAX_BYTES)
     except OSError as error:
         raise DamagedError(f"{path} can't be read: {disk.reason(error)}") from error
+    return decode(data, str(path))
+
+
+def decode(data: bytes, where: str) -> JobRecord:
+    """What ``encode`` made; raises DamagedError if a byte of it is another, or RefusedError (newer format)."""
+    try:
+        found = _HASH.findall(data)
+        whole = len(found) == 1 and _digest(_HASH.sub(b"0" * 32, data)) == found[0]
+        if found and not whole:
+            raise ValueError("it doesn't match its own hash")
+        fields = load_json(data)
+        version = fields.get("format")
+        if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT and whole:
+            raise RefusedError(f"{where} is of format {version}, this ckptd reads {FORMAT}: update ckptd")
+        if whole:
+            del fields["hash"]
+        elif version != 1:
+            raise ValueError("its own hash is not in it")
+        _check(fields)
     except ValueError as error:
-        raise DamagedError(f"{path} is damaged ({error}); its checkpoints are listed all the same") from error
-    return JobRecord(**fields)
+        raise DamagedError(
+            f"{where} is damaged ({error}); its checkpoints are not, and are listed all the same: move it away, and "
+            "the job's command goes on from them"
+        ) from error
+    return JobRecord(**{**fields, "format": FORMAT})
+
+
+def _digest(blank: bytes) -> bytes:
+    return hashlib.blake2b(blank, digest_size=16).hexdigest().encode()
 
 
 def _check(fields: dict[str, Any]) -> None:
@@ -76,6 +109,8 @@ def _check(fields: dict[str, Any]) -> None:
         {"format": int, "id": str, "name": str, "argv": list, "cwd": str, "created": float, "named": bool,
          "hashseed": str, "state": str, "attempt": int, "why": str, "updated": float, "extra": dict},
     )  # fmt: skip
+    if not 1 <= fields["format"] <= FORMAT:
+        raise ValueError("its format is none")
     if not ID.fullmatch(fields["id"]):
         raise ValueError("id is not 8 hex digits")
     if fields["state"] not in STATES:

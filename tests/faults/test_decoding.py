@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
-from array import array
 from pathlib import Path
-from typing import Any
 
 import msgpack
 import pytest
@@ -17,55 +15,19 @@ from store_fixtures.making import make_checkpoint, make_job, make_segment, seal
 
 from ckptd.errors import CkptdError, DamagedError, RefusedError
 from ckptd.store import compress, hashing
-from ckptd.store.contents import Contents
-from ckptd.store.graph import Graph
 from ckptd.store.known import Known
 from ckptd.store.manifest import NO_HASH, OWN_HASH, TABLE, decode
-from ckptd.store.naming import Tree, short_names
 from ckptd.store.reader import OpenCheckpoint
 from ckptd.store.verify import verify_checkpoint
 from ckptd.store.writer import Way
 from ckptd_agent.graph import document
+from faults.walking import GRAPH, unpack, walk
 
 EXAMPLES = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
-def _numbers(code: int, kind: str, values: list[Any]) -> msgpack.ExtType:
-    return msgpack.ExtType(code, array(kind, values).tobytes())
-
-
-GRAPH = msgpack.packb(
-    {
-        "version": document.VERSION,
-        "places": [
-            {
-                "key": ["__main__", "<module>", "train.py", 3],
-                "lasti": 4,
-                "variables": ["model", [0], "rows", [6], "n", 5],
-                "loops": [{"key": ["__main__", 1], "count": 3, "where": "train.py:4", "items": None}],
-            }
-        ],
-        "modules": {"helper": ["weight", [3]]},
-        "nodes": [
-            ["object", [9], ["_parameters", [1], "_buffers", [2], "_modules", [2]], []],
-            ["dict", ["weight", [3]], None],
-            ["dict", [], None],
-            ["tensor", [9], [4], "float32", [2, 3], [3, 1], 0, [True], None, []],
-            ["storage", "s0", 24, "cpu"],
-            ["array", "s1", [9], "<f8", [3], None, [0]],
-            ["list", [[7], [8], [5]]],
-            None,
-            None,
-            ["class", "torch", "Tensor", []],
-            [
-                "rows", "tuple", _numbers(3, "q", [7, 8]), [], [], None, None,
-                [_numbers(2, "q", [1, 2]), _numbers(1, "d", [0.5, 1.5])],
-            ],
-        ],
-    }
-)  # fmt: skip
 EDITS = st.lists(
     st.tuples(st.integers(0, 10**6), st.sampled_from(["flip", "put", "drop", "cut", "repeat"]), st.integers(1, 255)),
     min_size=1,
@@ -89,20 +51,6 @@ def edited(data: bytes, edits: list[tuple[int, str, int]]) -> bytes:
         else:
             made[at:at] = made[at : at + value]
     return bytes(made)
-
-
-def walk(data: bytes) -> None:
-    """All that show, diff and export do with a graph."""
-    contents = Contents(Graph(data, "it"))
-    json.dumps([variable.value for variable in contents.variables])
-    Tree(contents, short_names(contents)).build()
-    contents.graph.loops()
-
-
-def unpack(data: bytes) -> None:
-    """What a resume does with it first: each node can then be asked for its kind."""
-    for number, node in enumerate(document.unpack(data)["nodes"]):
-        assert node is None or node[0] is not number
 
 
 def test_the_graph_itself_is_one() -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_fixtures.making import make_checkpoint, make_job, make_segment
+from store_fixtures.making import JOB, make_checkpoint, make_job, make_segment
 
 from ckptd.errors import DamagedError
+from ckptd.store import index
+from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
 from ckptd.store.layout import JobFolder
 from ckptd.store.pins import PIN, read_mark, write_mark
@@ -95,3 +97,35 @@ def test_an_end_that_is_missing(job: JobFolder, seeded: random.Random) -> None:
     found = newest_valid(job)
     assert found is not None
     assert found.manifest.step == 2
+
+
+RECORD = JobRecord(JOB, "train", ["python", "train.py"], "/train", 1.8e9, hashseed="7", extra={"step": 2})
+
+
+def test_the_job_s_record(job: JobFolder, seeded: random.Random) -> None:
+    job.save(RECORD)
+    file = job.path / "job.json"
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(
+            whole[:place] + bytes([whole[place] ^ seeded.randrange(1, 256)]) + whole[place + 1 :]
+        )
+        with pytest.raises(DamagedError, match=r"job\.json is damaged"):
+            job.load()
+    file.write_bytes(whole)
+    assert job.load() == RECORD
+
+
+def test_the_index_is_never_believed_to_be_what_it_is_not(job: JobFolder, seeded: random.Random) -> None:
+    """A line of it that is another counts for nothing: the manifest is read."""
+    file = job.path / index.INDEX
+    wanted, whole = index.entries(job), file.read_bytes()
+    assert len(wanted) == 2
+    for place in range(seeded.randrange(3), len(whole), 3):
+        file.write_bytes(
+            whole[:place] + bytes([whole[place] ^ seeded.randrange(1, 256)]) + whole[place + 1 :]
+        )
+        assert index.entries(job) == wanted, place
+    for length in range(seeded.randrange(3), len(whole), 3):
+        file.write_bytes(whole[:length])
+        assert index.entries(job) == wanted, length

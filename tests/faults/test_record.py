@@ -23,16 +23,22 @@ for step in range(60):
 """
 
 
-def test_sets_of_strings_keep_their_order_whatever_the_record_says(tmp_path: Path) -> None:
+def test_a_record_that_is_damaged_is_found_out_and_can_be_done_without(tmp_path: Path) -> None:
     script, store = tmp_path / "train.py", tmp_path / "store"
     script.write_text(PROGRAM)
     stop = Action(Line("^step 10 "), to="ckptd")
     stopped = run_ckptd([script], tmp_path / "run", store=store, actions=[stop])
     assert stopped.status == 75, stopped.stderr.decode()
     (record,) = store.glob("jobs/*/job.json")
-    fields = json.loads(record.read_text())
-    record.write_text(json.dumps({**fields, "hashseed": str(int(fields["hashseed"]) ^ 1)}))
-    # Another seed in the environment is the same mistake, by hand.
+    seed = json.loads(record.read_text())["hashseed"]
+    record.write_bytes(record.read_bytes().replace(seed.encode(), f"{int(seed) ^ 1}".encode()))
+    refused = run_ckptd([script], tmp_path / "run", store=store)
+    assert refused.status == 13
+    assert refused.stdout == b""
+    assert b"job.json is damaged (it doesn't match its own hash)" in refused.stderr
+    assert b"move it away, and the job's command goes on" in refused.stderr
+    record.rename(tmp_path / "moved away")
+    # Sets of strings keep their order all the same, though the new record has another seed, or as here none.
     resumed = run_ckptd([script], tmp_path / "run", store=store, env={"PYTHONHASHSEED": "7"})
     assert resumed.status == 0, resumed.stderr.decode()
     lines = [line.split() for line in (stopped.stdout + resumed.stdout).decode().splitlines()]

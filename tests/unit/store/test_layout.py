@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from store_fixtures.making import JOB
 from ckptd.errors import DamagedError, NoStoreError, RefusedError, UsageError
 from ckptd.store.job import JobRecord
 from ckptd.store.layout import MARKER, default_store, open_store
+from ckptd.store.manifest import dump_json
 
 RECORD = JobRecord(JOB, "train", ["python", "train.py", "\udcff"], "/somewhere", 1760000000.5)
 
@@ -165,25 +167,50 @@ def test_a_wrong_job_record_is_not_written(folder):
     assert folder.load() == RECORD
 
 
+def seal_record(fields: dict[str, object]) -> bytes:
+    """Any fields at all as a record whose own hash is right."""
+    none = "blake2b_128:" + "0" * 32
+    text = json.dumps({**fields, "hash": none}, sort_keys=True, indent=1) + "\n"
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return text.replace(f'\n "hash": "{none}"', f'\n "hash": "blake2b_128:{digest}"').encode()
+
+
 def test_a_damaged_job_record_is_named(folder):
     path = folder.path / "job.json"
     with pytest.raises(DamagedError, match=r"job.json can't be read: it is not there"):
         folder.load()
     folder.save(RECORD)
     whole = path.read_bytes()
-    for length in range(len(whole) - 2):  # without its last line feed it is still JSON
+    for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedError, match=r"job.json is damaged"):
             folder.load()
-    path.write_bytes(whole.replace(b'"format": 1', b'"format": 2'))
+    path.write_bytes(whole.replace(b'"format": 2', b'"format": 3'))
+    with pytest.raises(DamagedError, match="its own hash"):
+        folder.load()
+    path.write_bytes(seal_record({**json.loads(whole), "format": 3, "what": "is new"}))
     with pytest.raises(RefusedError, match="update ckptd"):
         folder.load()
-    path.write_bytes(whole.replace(JOB.encode(), b"ffffffff"))
+    path.write_bytes(seal_record({**json.loads(whole), "id": "ffffffff"}))
     with pytest.raises(DamagedError, match="is of job ffffffff"):
         folder.load()
     path.unlink()
     path.symlink_to("/etc/hostname")
     with pytest.raises(DamagedError, match="symbolic link"):
+        folder.load()
+
+
+def test_a_record_of_the_first_version_has_no_hash(folder):
+    folder.save(RECORD)
+    path = folder.path / "job.json"
+    fields = {**json.loads(path.read_bytes()), "format": 1}
+    del fields["hash"]
+    path.write_bytes(dump_json(fields))
+    assert folder.load() == RECORD
+    folder.save(folder.load())
+    assert json.loads(path.read_bytes())["format"] == 2
+    path.write_bytes(dump_json({**fields, "format": 2}))
+    with pytest.raises(DamagedError, match="its own hash is not in it"):
         folder.load()
 
 

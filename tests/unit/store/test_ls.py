@@ -168,3 +168,16 @@ def test_rich_is_not_loaded_before_it_is_needed():
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+def test_a_secret_in_the_command_is_kept_in_the_record_and_shown_nowhere(store, folder):
+    word = "hf_aBcDeFgHiJkLmNoP123"
+    folder.save(replace(RECORD, argv=["python", "digits.py", "--token", word, f"--hub-key={word}"]))
+    assert folder.load().argv[3] == word  # the same command is the same command
+    assert (folder.path / "job.json").stat().st_mode & 0o7777 == 0o600
+    for verb in (["ls", "--json"], ["ps"], ["ps", "--json"], ["unlock", "--json"]):
+        command = [sys.executable, "-m", "ckptd", *verb, "--store", str(store)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert word not in done.stdout + done.stderr, verb
+        if verb[0] != "unlock":
+            assert "***" in done.stdout
