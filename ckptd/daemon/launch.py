@@ -53,17 +53,25 @@ def this_python() -> str:
 
 def reach(path: str, argv: Sequence[str]) -> Reach:
     """Look at a command (``path`` is what resolve found) without running the program."""
-    if _is_python(argv[0]) or _is_python(path):
-        return _reach_python(path, list(argv[1:]))
-    interpreter = _shebang(path)
-    if interpreter and _is_python(interpreter[0]):
-        resolved = shutil.which(interpreter[0])
-        if resolved is not None:
-            return _reach_python(resolved, [*interpreter[1:], path])
+    found = interpreter(path, argv)
+    if found is not None:
+        return _reach_python(*found)
     return Reach(
         False,
         f"{argv[0]} is not Python: it runs as without ckptd (only a Python program it starts can be saved)",
     )
+
+
+def interpreter(path: str, argv: Sequence[str]) -> tuple[str, list[str]] | None:
+    """(the Python that runs a command, the arguments that it gets); None if it is not Python that runs it."""
+    if _is_python(argv[0]) or _is_python(path):
+        return path, list(argv[1:])
+    words = _shebang(path)
+    if words and _is_python(words[0]):
+        resolved = shutil.which(words[0])
+        if resolved is not None:
+            return resolved, [*words[1:], path, *argv[1:]]
+    return None
 
 
 def _is_python(path: str) -> bool:
@@ -154,6 +162,8 @@ class Attempt:
     hashseed: str
     """Drawn for the job; '' where the user set PYTHONHASHSEED."""
     resume: Path | None = None
+    memory: Path | None = None
+    """The segment that it was written from, if that is still there."""
 
 
 def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -> dict[str, str]:
@@ -174,6 +184,9 @@ def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -
     env.pop("CKPTD_RESUME", None)
     if attempt.resume is not None:
         env["CKPTD_RESUME"] = str(attempt.resume)
+    env.pop("CKPTD_MEMORY", None)
+    if attempt.resume is not None and attempt.memory is not None:
+        env["CKPTD_MEMORY"] = str(attempt.memory)
     env.pop("CKPTD_ALLOW_CHANGED", None)
     if settings.allow_changed:
         env["CKPTD_ALLOW_CHANGED"] = "1"

@@ -1,0 +1,65 @@
+"""The machine as seen through its files, its environment and the programs on its PATH."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ANSWER_SECONDS = 5.0
+"""How long another program may take to answer; slurmctld and D-Bus can be slow."""
+LONGEST = 1 << 20
+"""Bytes that are read of a file."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where /proc, /sys, /etc and so on are looked for, and with which environment programs are asked."""
+
+    root: Path = Path("/")
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def path(self, name: str) -> Path:
+        """Where an absolute path is, below ``root``."""
+        return self.root / name.lstrip("/")
+
+    def has(self, name: str) -> bool:
+        """Whether there is something at an absolute path."""
+        return self.path(name).exists()
+
+    def read(self, name: str) -> str:
+        """The text of a file without blanks around it; '' if it can't be read."""
+        try:
+            with open(self.path(name), "rb") as file:
+                return file.read(LONGEST).decode("utf-8", "replace").strip().strip("\0")
+        except OSError:
+            return ""
+
+    def number(self, name: str) -> int | None:
+        """The number that a file holds; None if it holds none ('max', or it is not there)."""
+        text = self.read(name)
+        return int(text) if text.isdigit() else None
+
+    def names(self, name: str) -> list[str]:
+        """What is in a folder; [] if it can't be read."""
+        try:
+            return sorted(os.listdir(self.path(name)))
+        except OSError:
+            return []
+
+    def ask(self, *words: str) -> str:
+        """What a program on PATH prints; '' if it isn't there, fails, or takes too long."""
+        program = shutil.which(words[0], path=self.env.get("PATH", os.defpath))
+        if program is None:
+            return ""
+        try:
+            asked = subprocess.run(
+                [program, *words[1:]], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False,
+                stdin=subprocess.DEVNULL, env={**self.env, "LC_ALL": "C"}, errors="replace",
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return asked.stdout.strip() if asked.returncode == 0 else ""

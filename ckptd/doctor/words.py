@@ -1,0 +1,134 @@
+"""A report in sentences and rows, for people."""
+
+from __future__ import annotations
+
+from ckptd.doctor.budget import COMPARED, FITS, TIGHT, Verdict, largest, need_of, seconds_text
+from ckptd.doctor.report import Report
+from ckptd.doctor.size import size_text
+from ckptd.store.quantity import bytes_text
+
+Table = tuple[list[str], list[list[str]]]
+"""Headings, and rows of cells."""
+
+
+def figures(report: Report, remote: str) -> list[str]:
+    """What was measured and seen, a line each."""
+    rates, room = report.rates, report.room
+    threads = f"{rates.threads} thread{'s' if rates.threads > 1 else ''}"
+    lines = []
+    if rates.copy:
+        again = f"{_rate(rates.copy_again)} into memory that it has already"
+        where = "shared memory" if room.shm_free is not None else "the store's disk"
+        lines.append(("copy", f"{_rate(rates.copy)} into {where}, {again} ({threads})"))
+    if rates.hash:
+        lines.append(("hash", f"{_rate(rates.hash)}, {rates.algorithm}"))
+    if rates.disk:
+        direct = f", {_rate(rates.write_direct)} with O_DIRECT" if rates.write_direct else ""
+        lines.append(("disk", f"write and fsync {_rate(rates.write)}{direct}; read {_rate(rates.read)}"))
+    if rates.upload:
+        lines.append(("remote", f"up {_rate(rates.upload)}, down {_rate(rates.download)}: {remote}"))
+    kind = f", {room.kind}" if room.kind else ""
+    total = bytes_text(room.total)
+    new = "" if room.folder == room.store else " (to be made)"
+    lines.append(("store", f"{bytes_text(room.free)} of {total} free{kind}: {room.store}{new}"))
+    if room.shm_free is not None and room.shm_total is not None:
+        lines.append(("/dev/shm", f"{bytes_text(room.shm_free)} of {bytes_text(room.shm_total)} free"))
+    limit = f", limit of the cgroup {bytes_text(room.memory_limit)}" if room.memory_limit else ""
+    lines.append(("memory", f"{bytes_text(room.available)} to be had{limit}"))
+    lines += [*_place(report), *_program(report)]
+    widest = max(len(name) for name, _ in lines)
+    return [f"{name:{widest}}  {text}" for name, text in lines]
+
+
+def _rate(rate: float) -> str:
+    return f"{bytes_text(int(rate))}/s" if rate else "?"
+
+
+def _place(report: Report) -> list[tuple[str, str]]:
+    place = report.place
+    words = [place.cloud] if place.cloud else []
+    if place.container:
+        words.append(f"{'a pod' if place.kubernetes else 'a container'} ({place.container})")
+    return [("place", ", ".join(words))] if words else []
+
+
+def _program(report: Report) -> list[tuple[str, str]]:
+    program = report.program
+    if program is None or not program.version:
+        return []
+    torch = f", torch {program.torch}" if program.torch else ", no torch"
+    cuda = f", CUDA {program.cuda}" if program.cuda else ""
+    return [("program", f"Python {program.version}{torch}{cuda}: {program.python}")]
+
+
+def state_words(report: Report, remote: str) -> str:
+    """How long a dump takes, in one sentence."""
+    size, rates = report.size, report.rates
+    if size is None:
+        return (
+            "The size of the job's state isn't known yet: ckptd doctor -- CMD knows it when the job has a checkpoint, "
+            "--size 24G says it."
+        )
+    what = f"A state of {bytes_text(size.nbytes)} ({size.whence})"
+    need = need_of(size.nbytes, rates, report.wait)
+    if need.memory is None or need.disk is None:
+        return f"{what}; without measurements nothing can be said of the time that it needs."
+    text = f"{what} is safe in memory after {seconds_text(need.memory)}, on the disk after {seconds_text(need.disk)}"
+    if remote and need.remote is not None:
+        text += f", at the remote after {seconds_text(need.remote)}"
+    if report.wait:
+        text += f" (a step of {seconds_text(report.wait)} included)"
+    back = f"; a resume reads it in {seconds_text(size.nbytes / rates.read)}" if rates.read else ""
+    return f"{text}{back}."
+
+
+def verdict_table(report: Report, remote: bool) -> Table:
+    """The notices, each with what fits; where the size isn't known, how much would."""
+    names = ["IN MEMORY", "ON DISK", *(["AT REMOTE"] if remote and report.size else [])]
+    names = names if report.rates.copy else []
+    verdicts = {each.notice.name: each for each in report.verdicts}
+    rows = []
+    for notice in sorted(report.notices, key=lambda each: not each.here):
+        cells = [notice.name, seconds_text(notice.seconds), "yes" if notice.here else ""]
+        if not names:
+            pass  # without measurements the times are all there is
+        elif verdicts:
+            verdict = verdicts[notice.name]
+            cells += [verdict.memory, verdict.disk, *([verdict.remote] if remote else [])]
+        else:
+            cells += [
+                f"to {size_text(each)}" if each else "-" for each in largest(notice.seconds, report.rates)
+            ]
+        rows.append(cells)
+    return ["NOTICE", "GRACE", "HERE", *names], rows
+
+
+def size_table(report: Report, remote: bool) -> Table:
+    """How long states of some sizes take; no rows where the size is known, or nothing was measured."""
+    rows = []
+    for nbytes in COMPARED if report.size is None and report.rates.copy else ():
+        need = need_of(nbytes, report.rates)
+        cells = [need.memory, need.disk, *([need.remote] if remote else [])]
+        rows.append([bytes_text(nbytes), *map(seconds_text, cells)])
+    return ["STATE", "IN MEMORY", "ON DISK", *(["AT REMOTE"] if remote else [])], rows
+
+
+def verdict(report: Report) -> tuple[str, bool]:
+    """(the last word, it is a good one)."""
+    lost = report.loses
+    if lost:
+        count = f"{len(lost)} thing{'s' if len(lost) > 1 else ''}"
+        return f"{count} would lose work here: {', '.join(each.what for each in lost)}.", False
+    if report.size is None:
+        return "Nothing was found that would lose work; the size of the state is yet to be known.", True
+    if not report.rates.copy:
+        return "Nothing was found that would lose work; how long a dump takes was not measured.", True
+    compared = _compared(report.verdicts)
+    return f"Nothing here would lose work.{f' {compared}' if compared else ''}", True
+
+
+def _compared(verdicts: list[Verdict]) -> str:
+    """Which of the notices that don't come here would leave too little time."""
+    short = [each.notice for each in verdicts if not each.notice.here and each.disk not in (FITS, TIGHT, "-")]
+    named = [f"{each.name} ({each.seconds:.0f} s)" for each in short if not each.delays]
+    return f"Too short for it elsewhere: {', '.join(named)}." if named else ""
