@@ -6,16 +6,18 @@ import json
 import os
 import platform
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def describe() -> dict[str, Any]:
-    """Cores, processor, memory in GiB, versions and the day."""
-    return {
+def describe(folder: Path | None = None) -> dict[str, Any]:
+    """Cores, processor, memory in GiB, versions and the day; the file system of a folder."""
+    about: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "cores": len(os.sched_getaffinity(0)),
         "cpu": _after_colon("/proc/cpuinfo", "model name") or platform.machine(),
@@ -26,6 +28,13 @@ def describe() -> dict[str, Any]:
         "torch": version("torch"),
         "ckptd": version("ckptd"),
     }
+    if folder is not None:
+        about["file_system"] = _file_system(folder)
+        try:
+            about["safetensors"] = version("safetensors")
+        except PackageNotFoundError:
+            about["safetensors"] = ""
+    return about
 
 
 def keep(name: str, result: dict[str, Any]) -> Path:
@@ -34,6 +43,15 @@ def keep(name: str, result: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of the mount that holds a folder, such as ext4."""
+    found, longest = "", -1
+    for each in psutil.disk_partitions(all=True):
+        if folder.resolve().is_relative_to(each.mountpoint) and len(each.mountpoint) > longest:
+            found, longest = each.fstype, len(each.mountpoint)
+    return found
 
 
 def _after_colon(path: str, word: str) -> str:

@@ -157,7 +157,9 @@ def capture(data: Any) -> Path:
     root = found.child([data, *CLASSES])
     found.run()
     sharing.link(found)
-    return drain(found, document.pack({"version": document.VERSION, "nodes": found.nodes, "root": root}), {})
+    return drain(
+        found, document.pack({"version": document.VERSION, "nodes": found.nodes, "root": root}), {}, "1"
+    )
 
 
 def restore(path: Path) -> Any:

@@ -23,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import machine
+from ckptd.memory.room import Room
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
 from ckptd.store import index, layout, removal
 from ckptd.store.job import JobRecord
@@ -52,8 +53,8 @@ class Bench:
         self._segment = place / "segment"
         tensors = arrange([("weight", "F32", 40_000), ("bias", "F32", 400)])
         facts = {"loss": 0.5, "loss_mean": 0.6, "lr": [0.1], "step_seconds": 0.2, "argv": ["train.py"]}
-        writer = SegmentWriter(self._segment, tensors, GRAPH, facts)
-        writer.view[:] = os.urandom(writer.view.nbytes)
+        writer = SegmentWriter(Room(self._segment), tensors, GRAPH, facts)
+        writer.put(0, os.urandom(writer.data_nbytes))
         writer.finish()
 
     def commit(self) -> Path:

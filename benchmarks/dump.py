@@ -1,0 +1,146 @@
+"""How long a dump takes: from the signal until it is safe in memory, and until it is durable on the disk.
+
+A plain program with that state runs under ``ckptd run``; SIGTERM goes to the program. ckptd's own words (``-v``) say
+when the copy was complete and when the checkpoint was committed; what counts is when they arrive. In the same
+round, in an order that changes, a process with the same state copies it plainly, writes it plainly and saves it in
+the ways that a user could; each ends with fsync, and is removed, durably, before the next begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks import figures, job, machine, picture
+from benchmarks.figures import Figure
+from benchmarks.options import common
+from benchmarks.rounds import in_turn, rivals, turns
+
+MANY, FEW = 10_000, 10
+"""Numbers of tensors with the same bytes that are compared."""
+WARM_STEPS = 5
+"""Steps before the signal."""
+SMALL = 1 << 20
+"""Bytes of the state of a run before all others, which has Python compile what it compiles once."""
+
+
+def dump(folder: Path, size: int, tensors: int) -> dict[str, float]:
+    """One dump: seconds from the signal until it is safe and durable, and that training stood still."""
+    words = [str(job.PROGRAMS / "state.py"), "--size", str(size), "--tensors", str(tensors)]
+    with job.emptied(folder, "run") as place, job.Job(place, words) as run:
+        pid = run.pid()
+        run.wait(job.STEP, count=WARM_STEPS)
+        signalled = time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        copied = run.wait(job.COPIED)
+        saved = run.wait(job.SAVED)
+        run.stop()  # it doesn't start the program again
+        run.finish()
+    return {
+        "safe": copied.time - signalled,
+        "durable": saved.time - signalled,
+        "stood_still": float(copied.match[2]),
+    }
+
+
+def measure(size: int, tensors: int, repeat: int, parent: Path | None, *, quiet: bool) -> dict[str, Any]:
+    """All rounds, their seconds by name, and the figures."""
+    rounds = []
+    with job.scratch(parent) as folder:
+        dump(folder, SMALL, FEW)
+
+        def ours(count: int, prefix: str) -> dict[str, float]:
+            return {f"{prefix}_{name}": value for name, value in dump(folder, size, count).items()}
+
+        for turn in turns(repeat, quiet=quiet):
+            parts: list[Callable[[], dict[str, float]]] = [
+                lambda: ours(tensors, "ckptd"),
+                lambda turn=turn: rivals(folder, size, tensors, turn),  # type: ignore[misc]
+                lambda: ours(MANY, "many"),
+                lambda: ours(FEW, "few"),
+            ]
+            rounds.append(in_turn(parts, turn))
+        about = machine.describe(folder)
+    seconds = figures.columns(rounds)
+    return {
+        "machine": about, "size": size, "tensors": tensors, "rounds": repeat, "seconds": seconds,
+        "figures": [each.describe() for each in compare(seconds, tensors)],
+    }  # fmt: skip
+
+
+def compare(seconds: dict[str, list[float]], tensors: int) -> list[Figure]:
+    """Ours beside the others."""
+    safe, durable = seconds["ckptd_safe"], seconds["ckptd_durable"]
+
+    def beside(what: str, own: list[float], name: str, text: str, bound: float | None = None) -> Figure:
+        return Figure(what, own, text, seconds[name], bound)
+
+    plain = figures.quicker(seconds, *(name for name in ("write", "write_direct") if name in seconds))
+    to_safe, to_durable = "signal to safe in memory", "signal to durable"
+    return [
+        beside(to_safe, safe, "copy", "copy, touched memory", 1.5),
+        beside(to_safe, safe, "copy_one_thread", "copy, touched memory, 1 thread"),
+        beside(to_safe, safe, "copy_shared", "copy, new shared memory", 1.5),
+        beside(to_safe, safe, "copy_shared_one_thread", "copy, new shared memory, 1 thread"),
+        beside("training stood still", seconds["ckptd_stood_still"], "copy", "copy, touched memory"),
+        beside(to_durable, durable, plain, f"plain {NAMES[plain]} + fsync", 1.15),
+        *(
+            beside(to_durable, durable, name, NAMES[name], 0.6 if name == "torch_save" else None)
+            for name in ("torch_save", "safetensors", "dcp_save", "dcp_async_save")
+        ),
+        Figure(
+            f"durable, {MANY} tensors", seconds["many_durable"], f"same bytes, {FEW} tensors",
+            seconds["few_durable"], 2,
+        ),
+        Figure(
+            f"safe, {MANY} tensors", seconds["many_safe"], f"same bytes, {FEW} tensors", seconds["few_safe"]
+        ),
+    ]  # fmt: skip
+
+
+NAMES = {
+    "ckptd_safe": "ckptd: signal to safe in memory", "copy": "copy, touched memory",
+    "copy_one_thread": "copy, touched memory, 1 thread", "copy_shared": "copy, new shared memory",
+    "copy_shared_one_thread": "copy, new shared memory, 1 thread",
+    "ckptd_durable": "ckptd: signal to durable", "write": "write", "write_direct": "O_DIRECT write",
+    "torch_save": "torch.save + fsync", "safetensors": "safetensors + fsync", "dcp_save": "dcp.save",
+    "dcp_async_save": "dcp.async_save, until durable",
+    "many_durable": f"ckptd: durable, {MANY} tensors", "few_durable": f"ckptd: durable, {FEW} tensors",
+}  # fmt: skip
+
+
+def draw(result: dict[str, Any]) -> Path:
+    """The picture of a result."""
+    shown = {label: result["seconds"][name] for name, label in NAMES.items() if name in result["seconds"]}
+    ours = {label for label in shown if label.startswith("ckptd")}
+    return picture.bars("dump", title(result), shown, ours, result)
+
+
+def title(result: dict[str, Any]) -> str:
+    """What was measured."""
+    return f"Dump of {figures.show(result['size'], 'B')} in {result['tensors']} tensors, {result['rounds']} rounds"
+
+
+@click.command()
+@common(size="1G", tensors=200, repeat=5)
+def main(size: int, tensors: int, repeat: int, folder: Path | None, as_json: bool, keep: bool) -> None:
+    """How long a dump takes, beside copies, writes and other ways to save."""
+    result = measure(size, tensors, repeat, folder, quiet=as_json)
+    if keep:
+        machine.keep("dump", result)
+        draw(result)
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        figures.tell(title(result), result["figures"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Copies and saves a state in the ways that a user could, and prints what each took. Knows nothing of ckptd.
+
+    python rivals.py --size BYTES --tensors N --folder FOLDER [--first K] [--only NAME ...]
+
+Prints a JSON map of names to seconds. Whatever writes to the disk ends with fsync of the file and of its folder; what
+was written is removed, and that made durable, before the next begins. ``--first`` is which of them begins: another
+one each time, so that none profits from its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from state import make
+from torch.distributed import checkpoint
+
+BLOCK = 16 << 20
+"""Bytes of one write."""
+ALIGNED = 4096
+
+
+class Bench:
+    """A state, and the ways to copy and save it. Each takes no argument and returns its seconds."""
+
+    def __init__(self, size: int, tensors: int, folder: Path) -> None:
+        self.state = {f"t{n}": each for n, each in enumerate(make(size, tensors))}
+        self.folder = folder
+        self.nbytes = sum(each.nbytes for each in self.state.values())
+        self.more: dict[str, float] = {}
+        """Times that were taken on the way."""
+        rounded = -(-self.nbytes // ALIGNED) * ALIGNED
+        self._buffer = mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._copy(self._buffer)  # touches each page, and is what the plain writes write
+
+    def _copy(self, room: mmap.mmap) -> None:
+        with warnings.catch_warnings():
+            flat = torch.frombuffer(room, dtype=torch.float32)
+        start = 0
+        for each in self.state.values():
+            flat[start : start + each.numel()].copy_(each)
+            start += each.numel()
+
+    # ---- in memory ------------------------------------------------------------------------------
+
+    def copy(self) -> float:
+        """Into memory that has been used before, with torch's threads."""
+        began = time.perf_counter()
+        self._copy(self._buffer)
+        return time.perf_counter() - began
+
+    def copy_one_thread(self) -> float:
+        return self._with_one_thread(self.copy)
+
+    def copy_shared(self) -> float:
+        """Into a file in shared memory that is new: its pages are made on the way."""
+        fd = os.memfd_create("rivals")
+        try:
+            began = time.perf_counter()
+            os.ftruncate(fd, self.nbytes)
+            room = mmap.mmap(fd, self.nbytes)
+            self._copy(room)
+            return time.perf_counter() - began
+        finally:
+            os.close(fd)
+
+    def copy_shared_one_thread(self) -> float:
+        return self._with_one_thread(self.copy_shared)
+
+    def _with_one_thread(self, way: Callable[[], float]) -> float:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return way()
+        finally:
+            torch.set_num_threads(threads)
+
+    # ---- to the disk ----------------------------------------------------------------------------
+
+    def write(self) -> float:
+        """One file of the same bytes through the page cache, one write after the other."""
+        return self._write(0)
+
+    def write_direct(self) -> float:
+        """The same past the page cache."""
+        return self._write(os.O_DIRECT)
+
+    def can_write_direct(self) -> bool:
+        """Not each file system can."""
+        path = self.folder / "probe"
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600))
+        except OSError:
+            return False
+        finally:
+            path.unlink(missing_ok=True)
+        return True
+
+    def _write(self, flag: int) -> float:
+        path = self.folder / "plain"
+        began = time.perf_counter()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag, 0o600)
+        try:
+            if flag:
+                os.posix_fallocate(fd, 0, len(self._buffer))
+            with memoryview(self._buffer) as view:
+                done = 0
+                while done < len(view):
+                    with view[done : done + BLOCK] as block:
+                        done += os.write(fd, block)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._sync_folder()
+        return time.perf_counter() - began
+
+    def torch_save(self) -> float:
+        path = self.folder / "saved.pt"
+        began = time.perf_counter()
+        with open(path, "wb") as file:
+            torch.save(self.state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        self._sync_folder()
+        return time.perf_counter() - began
+
+    def safetensors(self) -> float:
+        from safetensors.torch import save_file
+
+        path = self.folder / "saved.safetensors"
+        began = time.perf_counter()
+        save_file(self.state, path)
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        self._sync_folder()
+        return time.perf_counter() - began
+
+    def dcp_save(self) -> float:
+        """It syncs its files itself."""
+        began = time.perf_counter()
+        checkpoint.save(self.state, checkpoint_id=self.folder / "dcp", no_dist=True)
+        self._sync_folder()
+        return time.perf_counter() - began
+
+    def dcp_async_save(self) -> float:
+        """Until it is durable; how long the caller waited is kept beside it."""
+        began = time.perf_counter()
+        future = checkpoint.async_save(self.state, checkpoint_id=self.folder / "dcp", no_dist=True)
+        self.more["dcp_async_blocked"] = time.perf_counter() - began
+        future.result()
+        self._sync_folder()
+        return time.perf_counter() - began
+
+    # ---- beside them ----------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Remove what was written; the disk has done what that takes when this returns."""
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+COPIES = ("copy", "copy_one_thread", "copy_shared", "copy_shared_one_thread")
+SAVES = ("write", "write_direct", "torch_save", "safetensors", "dcp_save", "dcp_async_save")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--tensors", type=int, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=COPIES + SAVES, default=COPIES + SAVES)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", module="torch")
+    bench = Bench(options.size, options.tensors, options.folder)
+    first = options.first % len(options.only)
+    seconds = {}
+    for name in (*options.only[first:], *options.only[:first]):
+        if name == "write_direct" and not bench.can_write_direct():
+            continue
+        seconds[name] = getattr(bench, name)()
+        bench.clear()
+    print(json.dumps({**seconds, **bench.more}))
+
+
+if __name__ == "__main__":
+    main()
