@@ -15,7 +15,7 @@ from ckptd.remote.pieces import Piece, PiecedFile, file_row, files_of
 from ckptd.remote.sealed import FORMAT, seal, unseal
 from ckptd.store.environment import masked
 from ckptd.store.job import JobRecord
-from ckptd.store.manifest import ID, Manifest, decode, dump_json, load_json, plain
+from ckptd.store.manifest import ID, MAX_NUMBER, Manifest, decode, dump_json, load_json, plain
 from ckptd.store.retention import Mark
 
 MARKER = "ckptd-remote.json"
@@ -181,7 +181,12 @@ def entry_of(fields: dict[str, Any], name: str, job: str, where: str) -> Entry:
     text, begun, tags = fields.get("manifest"), fields.get("begun"), fields.get("tags")
     if not isinstance(text, str) or not isinstance(begun, int | float) or not isinstance(tags, list):
         raise DamagedError(f"{where} is damaged: it has no manifest")
-    manifest = decode(text.encode("utf-8", "surrogateescape"), where)
+    if not abs(begun) <= MAX_NUMBER:
+        raise DamagedError(f"{where} is damaged: it has no time")
+    try:
+        manifest = decode(text.encode("utf-8", "surrogateescape"), where)
+    except UnicodeEncodeError as error:
+        raise DamagedError(f"{where} is damaged: its manifest is no text") from error
     if manifest.folder != name or manifest.job != job:
         raise DamagedError(f"{where} is of checkpoint {manifest.folder} of job {manifest.job}")
     mark = Mark(fields.get("pinned") is True, tuple(str(tag) for tag in tags))

@@ -27,6 +27,8 @@ MAX_BYTES = 16 << 20
 MAX_STEP = 10**12 - 1
 """Folders sort by step, and have 12 digits for it."""
 MAX_FILE_BYTES = 1 << 62
+MAX_NUMBER = 1e300
+"""Of what may be a fraction, such as a time."""
 
 ID = re.compile(r"[0-9a-f]{8}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -277,5 +279,6 @@ def match_fields(fields: dict[str, Any], kinds: dict[str, type]) -> None:
         wanted = (int, float) if kind is float else (kind,)
         if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
             raise ValueError(f"{key} is not {kind.__name__}")
-        if isinstance(value, float) and not math.isfinite(value):
+        # An int may be larger than any float; NaN is not at most anything.
+        if kind is float and isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
             raise ValueError(f"{key} is not a finite number")

@@ -60,9 +60,8 @@ def walk(data: bytes) -> None:
     contents.graph.loops()
 
 
-def unpack(data: bytes) -> None:
+def unpack(data: bytes) -> list[str]:
     """What a resume does with it first: each node can then be asked for its kind."""
     from ckptd_agent.graph import document  # brings torch with it
 
-    for number, node in enumerate(document.unpack(data)["nodes"]):
-        assert node is None or node[0] is not number
+    return [node[0] for node in document.unpack(data)["nodes"] if node is not None]

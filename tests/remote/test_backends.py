@@ -15,6 +15,7 @@ from ckptd.remote.folder import FolderBackend
 from ckptd.remote.job import RemoteJob, job_ids, open_root
 from ckptd.remote.lease import Holder, read_lease
 from ckptd.remote.retention import prune, remove, retain, unreferenced
+from ckptd.remote.sealed import seal, unseal
 from ckptd.remote.upload import upload
 from ckptd.store.layout import open_store
 from ckptd.store.pins import write_mark
@@ -329,3 +330,16 @@ def test_of_two_that_take_over_at_once_one_gets_it(job):
 def test_urls_that_are_none(url):
     with pytest.raises(UsageError):
         check_url(url)
+
+
+def test_what_only_a_program_could_have_written(job, shelf):
+    """Its seal is right, what is in it is not: found by scripts/fuzz-bytes."""
+    here = shelf("here")
+    path = here.save(1)
+    send(job, here, path)
+    file = f"checkpoints/{path.name}.json"
+    fields = unseal(job.backend.read(job.path(file), 1 << 20), "it")
+    for change in ({"manifest": "\ud800"}, {"begun": 10**400}, {"begun": None}):
+        spoil(job, file, seal({**fields, **change}))
+        with pytest.raises(DamagedError, match="is damaged"):
+            job.load_entry(path.name)
