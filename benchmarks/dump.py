@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,14 @@ SMALL = 1 << 20
 
 
 def dump(folder: Path, size: int, tensors: int) -> dict[str, float]:
-    """One dump: seconds from the signal until it is safe and durable, and that training stood still."""
+    """One dump: seconds from the signal until it is safe and durable, and that training stood still.
+
+    And, as ``started``, from the launch until some steps were done.
+    """
     words = [str(job.PROGRAMS / "state.py"), "--size", str(size), "--tensors", str(tensors)]
     with job.emptied(folder, "run") as place, job.Job(place, words) as run:
         pid = run.pid()
-        run.wait(job.STEP, count=WARM_STEPS)
+        started = run.wait(job.STEP, count=WARM_STEPS).time - run.began
         signalled = time.monotonic()
         os.kill(pid, signal.SIGTERM)
         copied = run.wait(job.COPIED)
@@ -47,26 +50,33 @@ def dump(folder: Path, size: int, tensors: int) -> dict[str, float]:
         "safe": copied.time - signalled,
         "durable": saved.time - signalled,
         "stood_still": float(copied.match[2]),
+        "started": started,
     }
 
 
 def measure(size: int, tensors: int, repeat: int, parent: Path | None, *, quiet: bool) -> dict[str, Any]:
     """All rounds, their seconds by name, and the figures."""
-    rounds = []
     with job.scratch(parent) as folder:
         dump(folder, SMALL, FEW)
 
         def ours(count: int, prefix: str) -> dict[str, float]:
             return {f"{prefix}_{name}": value for name, value in dump(folder, size, count).items()}
 
-        for turn in turns(repeat, quiet=quiet):
-            parts: list[Callable[[], dict[str, float]]] = [
-                lambda: ours(tensors, "ckptd"),
-                lambda turn=turn: rivals(folder, size, tensors, turn),  # type: ignore[misc]
-                lambda: ours(MANY, "many"),
-                lambda: ours(FEW, "few"),
-            ]
-            rounds.append(in_turn(parts, turn))
+        def others(turn: int) -> dict[str, float]:
+            return rivals(folder, size, tensors, turn)
+
+        rounds = [
+            in_turn(
+                [
+                    lambda: ours(tensors, "ckptd"),
+                    partial(others, turn),
+                    lambda: ours(MANY, "many"),
+                    lambda: ours(FEW, "few"),
+                ],
+                turn,
+            )
+            for turn in turns(repeat, quiet=quiet)
+        ]
         about = machine.describe(folder)
     seconds = figures.columns(rounds)
     return {
@@ -83,13 +93,15 @@ def compare(seconds: dict[str, list[float]], tensors: int) -> list[Figure]:
         return Figure(what, own, text, seconds[name], bound)
 
     plain = figures.quicker(seconds, *(name for name in ("write", "write_direct") if name in seconds))
+    touched = figures.quicker(seconds, "copy", "copy_one_thread")
+    shared = figures.quicker(seconds, "copy_shared", "copy_shared_one_thread")
     to_safe, to_durable = "signal to safe in memory", "signal to durable"
     return [
-        beside(to_safe, safe, "copy", "copy, touched memory", 1.5),
-        beside(to_safe, safe, "copy_one_thread", "copy, touched memory, 1 thread"),
-        beside(to_safe, safe, "copy_shared", "copy, new shared memory", 1.5),
-        beside(to_safe, safe, "copy_shared_one_thread", "copy, new shared memory, 1 thread"),
-        beside("training stood still", seconds["ckptd_stood_still"], "copy", "copy, touched memory"),
+        *(
+            beside(to_safe, safe, name, NAMES[name], 1.5 if name in (touched, shared) else None)
+            for name in ("copy", "copy_one_thread", "copy_shared", "copy_shared_one_thread")
+        ),
+        beside("training stood still", seconds["ckptd_stood_still"], touched, NAMES[touched]),
         beside(to_durable, durable, plain, f"plain {NAMES[plain]} + fsync", 1.15),
         *(
             beside(to_durable, durable, name, NAMES[name], 0.6 if name == "torch_save" else None)

@@ -101,6 +101,12 @@ class Job:
             found = [(moment, text, pattern.match(text)) for moment, text in self._lines]
         return [Line(moment, text, match) for moment, text, match in found if match is not None]
 
+    def check(self) -> None:
+        """Raise ClickException if it has ended, or said that something failed."""
+        failed = any(FAILED.match(text) for _, text in self._lines)
+        if failed or self.process.poll() is not None:
+            raise click.ClickException(self._told("something failed"))
+
     def pid(self, attempt: int = 1) -> int:
         """The training process of an attempt; waits for its start."""
         while True:

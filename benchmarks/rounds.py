@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -30,17 +30,20 @@ def in_turn(parts: list[Callable[[], dict[str, float]]], turn: int) -> dict[str,
     return found
 
 
-def rivals(folder: Path, size: int, tensors: int, turn: int, only: tuple[str, ...] = ()) -> dict[str, float]:
-    """Seconds of each other way, by name; see programs/rivals.py."""
+def rivals(
+    folder: Path, size: int, tensors: int, turn: int = 0, *, only: Sequence[str] = (), times: int = 1
+) -> dict[str, float]:
+    """Seconds of each other way, by name; see programs/rivals.py. ``only`` those, if any are named."""
     with job.emptied(folder, "rivals") as place:
-        words = ["--size", str(size), "--tensors", str(tensors), "--folder", str(place), "--first", str(turn)]
-        command = [
-            sys.executable,
-            str(job.PROGRAMS / "rivals.py"),
-            *words,
-            *(["--only", *only] if only else []),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=job.PATIENCE)
+        more = ["--first", str(turn), "--times", str(times), *(["--only", *only] if only else [])]
+        return run_rivals(place, size, tensors, more)
+
+
+def run_rivals(place: Path, size: int, tensors: int, more: Sequence[str]) -> dict[str, float]:
+    """What programs/rivals.py prints; it works in ``place``. Raises ClickException if it fails."""
+    words = ["--size", str(size), "--tensors", str(tensors), "--folder", str(place), *more]
+    command = [sys.executable, str(job.PROGRAMS / "rivals.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=job.PATIENCE)
     if done.returncode:
         raise click.ClickException(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-800:]}")
     found: dict[str, float] = json.loads(done.stdout)

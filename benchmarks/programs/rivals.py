@@ -1,10 +1,10 @@
-"""Copies and saves a state in the ways that a user could, and prints what each took. Knows nothing of ckptd.
+"""Copies, saves and reads a state in the ways that a user could, and prints what each took. Knows nothing of ckptd.
 
-    python rivals.py --size BYTES --tensors N --folder FOLDER [--first K] [--only NAME ...]
+    python rivals.py --size BYTES --tensors N --folder FOLDER [--first K] [--only NAME ...] [--times N] [--leave]
 
-Prints a JSON map of names to seconds. Whatever writes to the disk ends with fsync of the file and of its folder; what
-was written is removed, and that made durable, before the next begins. ``--first`` is which of them begins: another
-one each time, so that none profits from its place.
+Prints a JSON map of names to seconds, the median of ``--times`` (copies: of three at least). Whatever writes to the
+disk ends with fsync of the file and of its folder; what was written is removed, and that made durable, before the
+next begins. ``--first`` is which of them begins: another one each time, so that none profits from its place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
 from state import make
@@ -35,8 +36,8 @@ class Bench:
         self.state = {f"t{n}": each for n, each in enumerate(make(size, tensors))}
         self.folder = folder
         self.nbytes = sum(each.nbytes for each in self.state.values())
-        self.more: dict[str, float] = {}
-        """Times that were taken on the way."""
+        self.blocked = 0.0
+        """Seconds for which the last dcp_async_save kept its caller."""
         rounded = -(-self.nbytes // ALIGNED) * ALIGNED
         self._buffer = mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._copy(self._buffer)  # touches each page, and is what the plain writes write
@@ -93,7 +94,7 @@ class Bench:
         """The same past the page cache."""
         return self._write(os.O_DIRECT)
 
-    def can_write_direct(self) -> bool:
+    def can_be_direct(self) -> bool:
         """Not each file system can."""
         path = self.folder / "probe"
         try:
@@ -154,10 +155,40 @@ class Bench:
         """Until it is durable; how long the caller waited is kept beside it."""
         began = time.perf_counter()
         future = checkpoint.async_save(self.state, checkpoint_id=self.folder / "dcp", no_dist=True)
-        self.more["dcp_async_blocked"] = time.perf_counter() - began
+        self.blocked = time.perf_counter() - began
         future.result()
         self._sync_folder()
         return time.perf_counter() - began
+
+    # ---- from the disk --------------------------------------------------------------------------
+
+    def read(self) -> float:
+        """A file of the same bytes that is not in the page cache, into memory that has been used before."""
+        return self._read(0, cold=True)
+
+    def read_direct(self) -> float:
+        """The same past the page cache."""
+        return self._read(os.O_DIRECT, cold=True)
+
+    def read_cached(self) -> float:
+        """The same of a file that is in the page cache."""
+        return self._read(0, cold=False)
+
+    def _read(self, flag: int, *, cold: bool) -> float:
+        self.write()
+        fd = os.open(self.folder / "plain", os.O_RDONLY | flag)
+        try:
+            if cold:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            began = time.perf_counter()
+            with memoryview(self._buffer) as view:
+                done = 0
+                while done < len(view):
+                    with view[done : done + BLOCK] as block:
+                        done += os.readv(fd, [block])
+            return time.perf_counter() - began
+        finally:
+            os.close(fd)
 
     # ---- beside them ----------------------------------------------------------------------------
 
@@ -177,6 +208,7 @@ class Bench:
 
 COPIES = ("copy", "copy_one_thread", "copy_shared", "copy_shared_one_thread")
 SAVES = ("write", "write_direct", "torch_save", "safetensors", "dcp_save", "dcp_async_save")
+READS = ("read", "read_direct", "read_cached")
 
 
 def main() -> None:
@@ -185,18 +217,24 @@ def main() -> None:
     parser.add_argument("--tensors", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--only", nargs="*", choices=COPIES + SAVES, default=COPIES + SAVES)
+    parser.add_argument("--only", nargs="*", choices=COPIES + SAVES + READS, default=COPIES + SAVES)
+    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--leave", action="store_true", help="what was written")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="torch")
     bench = Bench(options.size, options.tensors, options.folder)
     first = options.first % len(options.only)
-    seconds = {}
+    seconds: dict[str, list[float]] = {}
     for name in (*options.only[first:], *options.only[:first]):
-        if name == "write_direct" and not bench.can_write_direct():
+        if name.endswith("_direct") and not bench.can_be_direct():
             continue
-        seconds[name] = getattr(bench, name)()
-        bench.clear()
-    print(json.dumps({**seconds, **bench.more}))
+        for _ in range(max(options.times, 3 if name in COPIES else 1)):
+            seconds.setdefault(name, []).append(getattr(bench, name)())
+            if name == "dcp_async_save":
+                seconds.setdefault("dcp_async_blocked", []).append(bench.blocked)
+            if not options.leave:
+                bench.clear()
+    print(json.dumps({name: median(each) for name, each in seconds.items()}))
 
 
 if __name__ == "__main__":
