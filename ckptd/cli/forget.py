@@ -16,7 +16,7 @@ from ckptd.store import removal
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.quantity import ago_text, bytes_text
 from ckptd.store.removal import Removed
-from ckptd.store.retention import Verdict
+from ckptd.store.retention import Policy, Verdict
 from ckptd.store.selection import Job, read_jobs, select_jobs
 from ckptd.store.verify import verify_checkpoint
 
@@ -46,7 +46,7 @@ def forget(job: str | None, dry_run: bool, store: Path | None, as_json: bool, **
     rows: list[dict[str, Any]] = []
     for each in select_jobs(read_jobs(opened), job, opened):
         verdicts = removal.plan(each.folder, policy)
-        done = Removed() if dry_run else _apply(each, verdicts)
+        done = Removed() if dry_run else _apply(each, policy, verdicts)
         rows += [_row(each, verdict, done, dry_run) for verdict in verdicts]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -60,13 +60,13 @@ def forget(job: str | None, dry_run: bool, store: Path | None, as_json: bool, **
     click.echo(f"{len(gone)} of {len(rows)} {words}" + (f", {bytes_text(freed)} freed" if freed else ""))
 
 
-def _apply(job: Job, verdicts: list[Verdict]) -> Removed:
+def _apply(job: Job, policy: Policy, verdicts: list[Verdict]) -> Removed:
     if all(verdict.keep for verdict in verdicts):
         return Removed()
     newest = [verdict.entry for verdict in verdicts]
     with progress("reading the newest", newest[-1].nbytes) as advance:
         whole = removal.newest_whole(newest, lambda path: verify_checkpoint(path, progress=advance))
-    return removal.forget(job.folder, verdicts, whole)
+    return removal.forget(job.folder, policy, verdicts, whole)
 
 
 def _row(job: Job, verdict: Verdict, done: Removed, dry_run: bool) -> dict[str, Any]:
@@ -80,10 +80,15 @@ def _row(job: Job, verdict: Verdict, done: Removed, dry_run: bool) -> dict[str, 
         if entry.path in done.gone
         else "kept"
     )
-    held = entry.path in done.held
     why = ", ".join(verdict.why) if verdict.keep else verdict.gone
     if what == "kept" and not verdict.keep:
-        why = "it is being read" if held else "the newest that is whole"
+        why = (
+            "it is being read"
+            if entry.path in done.held
+            else "pinned meanwhile"
+            if entry.path in done.marked
+            else "the newest that is whole"
+        )
     return {
         "id": entry.id, "job": job.folder.id, "job_name": job.name, "step": entry.step, "created": entry.created,
         "new_nbytes": entry.new_nbytes, "done": what, "why": why, "freed": done.freed.get(entry.path, 0),

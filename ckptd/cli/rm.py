@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -10,9 +11,11 @@ import click
 from ckptd.cli.output import job_option, json_option, progress, store_option
 from ckptd.errors import PartlyDoneError, UsageError
 from ckptd.store import index, removal
-from ckptd.store.layout import Store, default_store, open_store
+from ckptd.store.hold import keep
+from ckptd.store.layout import default_store, open_store
 from ckptd.store.pins import read_mark
 from ckptd.store.quantity import bytes_text
+from ckptd.store.retention import Policy
 from ckptd.store.selection import Chosen, choose
 from ckptd.store.verify import verify_checkpoint
 
@@ -30,15 +33,15 @@ def rm(
     """Remove checkpoints (the beginnings of their ids, or 'latest'). What others share with them stays theirs."""
     opened = open_store(store or default_store(), create=False)
     chosen = list({each.entry.path: each for each in (choose(opened, name, job) for name in wanted)}.values())
-    if not force:
-        for each in chosen:
-            _may_go(opened, each, chosen)
     freed: dict[str, int] = {}
     held: list[str] = []
-    for each in chosen if not dry_run else []:
-        done = removal.remove(each.job.folder, [each.entry.path])
-        freed.update({path.name[13:]: done.freed.get(path, 0) for path in done.gone})
-        held += [path.name[13:] for path in done.held]
+    with ExitStack() as stack:
+        for each in chosen if not force else []:
+            stack.enter_context(keep(_may_go(each, chosen)))
+        for each in chosen if not dry_run else []:
+            done = removal.remove(each.job.folder, [each.entry.path], None if force else Policy())
+            freed.update({path.name[13:]: done.freed.get(path, 0) for path in done.gone})
+            held += [path.name[13:] for path in [*done.held, *done.marked]]
     if as_json:
         ids = [each.entry.id for each in chosen] if dry_run else sorted(freed)
         click.echo(
@@ -52,11 +55,13 @@ def rm(
                 )
                 click.echo(f"checkpoint {each.entry.id} at step {each.entry.step}: {words}")
     if held:
-        raise PartlyDoneError(f"{', '.join(held)} stays: it is being read; try again when that is over")
+        raise PartlyDoneError(
+            f"{', '.join(held)} stays: it is being read, or was pinned just now; try again when that is over"
+        )
 
 
-def _may_go(store: Store, each: Chosen, chosen: list[Chosen]) -> None:
-    """Raise UsageError if a careful person would want to be asked."""
+def _may_go(each: Chosen, chosen: list[Chosen]) -> Path:
+    """The whole one that is left then; raises UsageError if a careful person would want to be asked."""
     if read_mark(each.entry.path).pinned:
         raise UsageError(
             f"checkpoint {each.entry.id} is pinned: ckptd pin --remove {each.entry.id}, or rm --force"
@@ -70,3 +75,4 @@ def _may_go(store: Store, each: Chosen, chosen: list[Chosen]) -> None:
         raise UsageError(
             f"checkpoint {each.entry.id} is the last of job {each.job.name} that may be whole: rm --force removes it"
         )
+    return whole.path

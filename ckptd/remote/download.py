@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,9 +17,10 @@ from ckptd.remote.patience import USUAL, Patience, Stop, insist
 from ckptd.remote.pieces import Piece, PiecedFile, digest
 from ckptd.store import disk, index
 from ckptd.store.layout import JOB_FILE, JobFolder
-from ckptd.store.manifest import MANIFEST, TABLE, is_pack
+from ckptd.store.manifest import MANIFEST, is_pack
 from ckptd.store.pins import write_mark
 from ckptd.store.retention import Mark
+from ckptd.store.sweep import begin_work
 from ckptd.store.verify import verify_checkpoint
 from ckptd.store.writer import publish
 
@@ -98,11 +98,8 @@ def _fetch(
     job: RemoteJob, entry: Entry, folder: JobFolder, final: Path, patience: Patience, advance: Advance
 ) -> int:
     outer = folder.work / f"fetch-{entry.manifest.id}-{os.getpid()}"
-    disk.make_folder(outer)
-    lock = disk.create_file(outer / TABLE)  # shows the sweeper that we are alive
+    lock = begin_work(outer)
     try:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for link in (True, False):
             work = outer / entry.name
             disk.make_folder(work)

@@ -110,8 +110,8 @@ class _Columns:
         _, self.kind, numbers, head, tail, names, counts, columns = node
         self.head, self.tail = _list(head), _list(tail)
         self.names = names if isinstance(names, list) else None
-        own = [number for number in _column(numbers) if isinstance(number, list)]
-        self.places = {number[0]: place for place, number in enumerate(own)}
+        own = enumerate(map(reference, _column(numbers)))
+        self.places = {number: place for place, number in own if number is not None}
         self.columns = [_column(each) for each in _list(columns)]
         self.counts = _column(counts) if counts is not None else None
         known = [count for count in self.counts or [] if isinstance(count, int) and count >= 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 from ckptd.errors import DamagedError
 from ckptd.store import disk
 from ckptd.store.manifest import MANIFEST
+
+PATIENCE = 2.0
+"""Seconds in which who removes a checkpoint has taken its name away."""
 
 
 class Hold:
@@ -43,6 +47,40 @@ def hold(path: Path) -> Iterator[Hold]:
         yield held
     finally:
         held.release()
+
+
+@contextmanager
+def keep(path: Path) -> Iterator[None]:
+    """See to it that nobody removes a checkpoint while the body runs; one without a manifest can't be kept.
+
+    Raises DamagedError if it is being removed, or gone.
+    """
+    file = path / MANIFEST
+    try:
+        fd = disk.open_file(file)
+    except OSError:
+        if not path.is_dir():
+            raise DamagedError(f"checkpoint {path.name} was removed meanwhile") from None
+        yield
+        return
+    try:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise DamagedError(f"checkpoint {path.name} is being removed") from None
+                time.sleep(0.005)
+            except OSError:
+                break  # no locks on this file system
+            else:
+                break
+        if not file.exists():
+            raise DamagedError(f"checkpoint {path.name} was removed meanwhile")
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextmanager

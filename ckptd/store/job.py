@@ -88,7 +88,7 @@ def decode(data: bytes, where: str) -> JobRecord:
         elif version != 1:
             raise ValueError("its own hash is not in it")
         _check(fields)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise DamagedError(
             f"{where} is damaged ({error}); its checkpoints are not, and are listed all the same: move it away, and "
             "the job's command goes on from them"

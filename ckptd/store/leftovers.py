@@ -28,9 +28,12 @@ def leftovers(folder: JobFolder) -> list[Left]:
     """What nobody needs any more. Raises DamagedError, OSError."""
     found = [path for path in _inside(folder.work) if not is_alive(path)]
     found += [
-        path for path in _inside(folder.checkpoints) if path.name.startswith(WORK) and not is_alive(path)
+        path
+        for place in (folder.path, folder.checkpoints)
+        for path in _inside(place)
+        if path.name.startswith(WORK) and not is_alive(path)
     ]
-    left = [Left(path, "left by a writer that was killed", freed_by(path)) for path in found]
+    left = [Left(path, "left by a writer that was killed", _nbytes(path)) for path in found]
     if any(entry.good for entry in index.entries(folder)):
         # Up to the new run's first commit they are what --fresh could be taken back with.
         earlier = [path for path in _inside(folder.path) if path.name.startswith(EARLIER)]
@@ -41,6 +44,15 @@ def leftovers(folder: JobFolder) -> list[Left]:
 def prune_job(folder: JobFolder) -> list[Left]:
     """Remove leftovers; returns what is gone. Raises DamagedError, OSError."""
     return [left for left in leftovers(folder) if remove_left(left.path)]
+
+
+def _nbytes(path: Path) -> int:
+    if path.is_dir():
+        return freed_by(path)
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0  # gone meanwhile
 
 
 def freed_by(path: Path) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ckptd.errors import NoStoreError, UsageError
 from ckptd.store import disk
+from ckptd.store.hold import keep
 from ckptd.store.index import Entry
 from ckptd.store.manifest import dump_json, load_json
 from ckptd.store.retention import Mark
@@ -38,25 +39,30 @@ def read_mark(path: Path) -> Mark:
 
 
 def write_mark(path: Path, mark: Mark) -> None:
-    """Set the mark of a checkpoint; an empty one is no mark. Raises NoStoreError, UsageError."""
+    """Set the mark of a checkpoint; an empty one is no mark.
+
+    On return it is there, and whoever removes by a policy has seen it. Raises NoStoreError, UsageError, and
+    DamagedError if the checkpoint is removed meanwhile.
+    """
     for tag in mark.tags:
         if not TAG.fullmatch(tag):
             raise UsageError(f"{tag!r} is no tag: letters, digits, dots, dashes, 64 at most")
     try:
-        if mark == Mark():
-            (path / PIN).unlink(missing_ok=True)
-            disk.sync_folder(path)
-        else:
-            fields: dict[str, Any] = {
-                "since": time.time(),
-                "pinned": mark.pinned,
-                "tags": sorted(set(mark.tags)),
-            }
-            fields["hash"] = _hash(fields)
-            # Its part lies where sweep() looks: nobody looks into each of ten thousand checkpoints.
-            disk.replace_file(path / PIN, dump_json(fields), path.parent)
+        with keep(path):
+            _write(path, mark)
     except OSError as error:
         raise NoStoreError(f"can't mark {path}: {disk.reason(error)}") from error
+
+
+def _write(path: Path, mark: Mark) -> None:
+    if mark == Mark():
+        (path / PIN).unlink(missing_ok=True)
+        disk.sync_folder(path)
+        return
+    fields: dict[str, Any] = {"since": time.time(), "pinned": mark.pinned, "tags": sorted(set(mark.tags))}
+    fields["hash"] = _hash(fields)
+    # Its part lies where sweep() looks: nobody looks into each of ten thousand checkpoints.
+    disk.replace_file(path / PIN, dump_json(fields), path.parent)
 
 
 def _hash(fields: dict[str, Any]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ckptd.errors import CkptdError, DamagedError, NoStoreError
 from ckptd.store import disk, index
-from ckptd.store.hold import alone
+from ckptd.store.hold import alone, keep
 from ckptd.store.index import Entry
 from ckptd.store.layout import JobFolder
 from ckptd.store.leftovers import freed_by
@@ -29,6 +30,8 @@ class Removed:
     gone: list[Path] = field(default_factory=list)
     held: list[Path] = field(default_factory=list)
     """Not removed: somebody reads them."""
+    marked: list[Path] = field(default_factory=list)
+    """Not removed: somebody has pinned or tagged them meanwhile."""
     room: list[Path] = field(default_factory=list)
     """Those among ``gone`` that the policy would have kept: room was needed."""
     freed: dict[Path, int] = field(default_factory=dict)
@@ -37,9 +40,10 @@ class Removed:
     """Bytes that are still missing for the next checkpoint."""
 
 
-def remove(folder: JobFolder, paths: Sequence[Path]) -> Removed:
+def remove(folder: JobFolder, paths: Sequence[Path], policy: Policy | None = None) -> Removed:
     """Take the names of checkpoints away, durably, and only then their files: a kill in between tears nothing.
 
+    With a policy, what is pinned or has one of its tags stays, though that were done at this very moment.
     Raises NoStoreError.
     """
     done = Removed()
@@ -51,6 +55,9 @@ def remove(folder: JobFolder, paths: Sequence[Path]) -> Removed:
             with alone(path) as free:
                 if not free:
                     done.held.append(path)
+                    continue
+                if policy is not None and _marked(path, policy):
+                    done.marked.append(path)
                     continue
                 place = folder.work / f"removed-{path.name}-{os.urandom(4).hex()}"
                 try:
@@ -70,6 +77,11 @@ def remove(folder: JobFolder, paths: Sequence[Path]) -> Removed:
         for place in trash:
             disk.remove_folder(place)  # what stays is swept by the next writer
     return done
+
+
+def _marked(path: Path, policy: Policy) -> bool:
+    mark = read_mark(path)
+    return mark.pinned or bool(set(mark.tags) & set(policy.tags))
 
 
 def newest_whole(
@@ -97,9 +109,13 @@ def plan(folder: JobFolder, policy: Policy, *, all_marks: bool = True) -> list[V
     return decide(found, policy, read_marks(v.entry for v in first if not v.keep))
 
 
-def forget(folder: JobFolder, verdicts: Sequence[Verdict], whole: Entry | None) -> Removed:
-    """Remove what goes, but never ``whole``, the newest that is known to be so. Raises NoStoreError."""
-    return remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry is not whole])
+def forget(folder: JobFolder, policy: Policy, verdicts: Sequence[Verdict], whole: Entry | None) -> Removed:
+    """Remove what goes, but never ``whole``, the newest that is known to be so, which nobody else removes meanwhile.
+
+    Raises NoStoreError, and DamagedError if somebody has removed ``whole``.
+    """
+    with keep(whole.path) if whole is not None else nullcontext():
+        return remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry is not whole], policy)
 
 
 def retain(folder: JobFolder, policy: Policy, newest: Path, needed: int) -> Removed:
@@ -110,7 +126,7 @@ def retain(folder: JobFolder, policy: Policy, newest: Path, needed: int) -> Remo
     more than it takes. Raises CkptdError.
     """
     verdicts = plan(folder, policy, all_marks=False)
-    done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != newest])
+    done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != newest], policy)
     weak = [v.entry.path for v in verdicts if v.weak and v.entry.path != newest]
     _make_room(folder, policy, weak, needed, done)
     _tidy(folder, verdicts, set(done.gone))
@@ -121,7 +137,7 @@ def make_room(folder: JobFolder, policy: Policy, newest: Path | None, needed: in
     """The same where a commit has found the disk full. Raises CkptdError."""
     verdicts = plan(folder, policy, all_marks=False)
     stays = newest or next((v.entry.path for v in reversed(verdicts) if v.entry.good), None)
-    done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != stays])
+    done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != stays], policy)
     _make_room(
         folder, policy, [v.entry.path for v in verdicts if v.weak and v.entry.path != stays], needed, done
     )
@@ -133,10 +149,7 @@ def _make_room(folder: JobFolder, policy: Policy, weak: Sequence[Path], needed: 
     for path in weak:
         if free_bytes(folder.path) >= needed:
             return
-        mark = read_mark(path)
-        if mark.pinned or set(mark.tags) & set(policy.tags):
-            continue
-        more = remove(folder, [path])
+        more = remove(folder, [path], policy)
         done.gone += more.gone
         done.room += more.gone
         done.freed.update(more.freed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from ckptd.errors import CkptdError, DamagedError, NoStoreError
 from ckptd.store import disk, index
 from ckptd.store.hold import hold
 from ckptd.store.layout import JOB_FILE, JobFolder, Store
-from ckptd.store.manifest import MANIFEST, PACK, TABLE, FileEntry
+from ckptd.store.manifest import MANIFEST, PACK, FileEntry
 from ckptd.store.pins import PIN
+from ckptd.store.sweep import begin_work
 from ckptd.store.verify import read_manifest, verify_checkpoint
 from ckptd.store.writer import publish
 
@@ -68,12 +68,9 @@ def _make_job(source: JobFolder, folder: JobFolder) -> None:
 def _copy(path: Path, folder: JobFolder, final: Path, advance: Advance) -> Copied:
     manifest = read_manifest(path)
     outer = folder.work / f"copy-{manifest.id}-{os.getpid()}"
-    disk.make_folder(outer)
     try:
-        lock = disk.create_file(outer / TABLE)  # shows the sweeper that we are alive
+        lock = begin_work(outer)
         try:
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for link in (True, False):
                 work = outer / path.name
                 disk.make_folder(work)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from ckptd.store.manifest import GRAPH, GRAPH_ZSTD, MANIFEST, TABLE, FileEntry, 
 from ckptd.store.packing import PackFile, Plan, make_plan, write_view
 from ckptd.store.quantity import bytes_text
 from ckptd.store.storages import encode_table
-from ckptd.store.sweep import sweep_work
+from ckptd.store.sweep import begin_work, sweep_work
 from ckptd.store.tensorfile import make_head
 
 Progress = Callable[[int, int], None]
@@ -74,14 +73,15 @@ def write_checkpoint(
         disk.make_folder(folder.checkpoints)
         disk.make_folder(folder.work)
         sweep_work(folder)
-        if not disk.make_folder(work):
-            raise FileExistsError(errno.EEXIST, "another process writes a checkpoint of this id", str(work))
+        job.begin()
         try:
             manifest = job.write(segment, manifest)
             _commit(work, final, encode(manifest))
         except BaseException:
             disk.remove_folder(work)  # where the disk doesn't let us, sweep() tries again
             raise
+        finally:
+            job.close()  # not before it has its name: until then `ckptd prune` would take it for a dead writer's
     except OSError as error:
         raise _failure(folder, error, job.total) from error
     except ValueError as error:
@@ -113,33 +113,33 @@ class _Job:
         self._done = 0
         self._fds: dict[str, int] = {}
 
+    def begin(self) -> None:
+        """Make the work folder, and show that we are alive. Raises OSError."""
+        self._fds[TABLE] = begin_work(self.work)
+
+    def close(self) -> None:
+        """Let the lock go."""
+        for fd in self._fds.values():
+            os.close(fd)
+
     def write(self, segment: Segment, manifest: Manifest) -> Manifest:
         """Write all files but the manifest; returns it complete. Raises OSError, DumpFailedError, ValueError."""
         algorithm = self.way.algorithm or hashing.fastest()
-        plan: Plan | None = None
-        try:
-            self._create(TABLE)
-            with suppress(OSError):  # a file system without locks: then nobody else can look for one either
-                fcntl.flock(self._fds[TABLE], fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with segment.data() as data, segment.graph() as graph:
-                tensors = segment.index.tensors
-                plan = make_plan(
-                    data,
-                    tensors,
-                    manifest.id,
-                    self.work,
-                    self.way.known,
-                    algorithm,
-                    self._step,
-                    self.way.hurried,
-                )
-                try:
-                    files = self._write_all(plan, graph)
-                finally:
-                    plan.release()
-        finally:
-            for fd in self._fds.values():
-                os.close(fd)
+        with segment.data() as data, segment.graph() as graph:
+            plan = make_plan(
+                data,
+                segment.index.tensors,
+                manifest.id,
+                self.work,
+                self.way.known,
+                algorithm,
+                self._step,
+                self.way.hurried,
+            )
+            try:
+                files = self._write_all(plan, graph)
+            finally:
+                plan.release()
         return replace(
             manifest,
             files=[*files, *plan.linked],

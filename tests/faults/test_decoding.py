@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store_fixtures.making import make_checkpoint, make_job, make_segment, seal
 
 from ckptd.errors import CkptdError, DamagedError, RefusedError
-from ckptd.store import compress, hashing
+from ckptd.store import compress, hashing, job
 from ckptd.store.known import Known
 from ckptd.store.manifest import NO_HASH, OWN_HASH, TABLE, decode
 from ckptd.store.reader import OpenCheckpoint
@@ -88,6 +88,16 @@ def test_anything_as_a_graph(data: bytes) -> None:
             continue
 
 
+def test_what_the_fuzzer_found() -> None:
+    """scripts/fuzz-bytes."""
+    rows = ["rows", "tuple", [[], [[1]], ["a"], [2]], [], [], None, None, []]
+    walk(msgpack.packb({"version": 2, "places": {"a": 1}, "modules": 2, "nodes": [None, None, None, rows]}))
+    text = b'{\n "x": {\n "hash": "blake2b_128:%b"\n}}\n'
+    digest = hashlib.blake2b(text % (b"0" * 32), digest_size=16).hexdigest().encode()
+    with pytest.raises(DamagedError, match="it is damaged"):
+        job.decode(text % digest, "it")
+
+
 BOMBS = {
     "arrays": b"\xdd\xff\xff\xff\xff" * 100_000,
     "arrays as long as it is": b"\xdd\x00\x07\xa1\x20" * 100_000,
@@ -111,9 +121,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that shares a tensor file with one before it."""
     folder, way = tmp_path_factory.mktemp("store"), Way(Known())
     sizes = [("s0", "F32", 24), ("s1", "F32", 24)]
-    job = make_job(folder / "store")
-    make_checkpoint(job, make_segment(folder / "one", sizes[:1], GRAPH), 1, way)
-    path = make_checkpoint(job, make_segment(folder / "two", sizes, GRAPH), 2, way)
+    place = make_job(folder / "store")
+    make_checkpoint(place, make_segment(folder / "one", sizes[:1], GRAPH), 1, way)
+    path = make_checkpoint(place, make_segment(folder / "two", sizes, GRAPH), 2, way)
     assert len(list(path.glob("tensors-*"))) == 2
     return path
 

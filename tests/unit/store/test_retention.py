@@ -8,9 +8,9 @@ import pytest
 from store_fixtures.making import make_checkpoint, pack_of
 
 from ckptd.cli.keep import policy_of
-from ckptd.errors import UsageError
+from ckptd.errors import DamagedError, UsageError
 from ckptd.store import index, removal
-from ckptd.store.hold import hold
+from ckptd.store.hold import alone, hold
 from ckptd.store.index import Entry, in_order
 from ckptd.store.known import Known
 from ckptd.store.pins import read_mark, write_mark
@@ -160,7 +160,8 @@ def test_pinned_ones_stay_and_a_pin_that_cannot_be_read_is_one(folder, segment):
         write_mark(paths[3], Mark(tags=("a b",)))
 
 
-def test_forget_never_takes_the_newest_that_is_whole(folder, segment):
+def test_forget_never_takes_the_newest_that_is_whole(folder, segment, monkeypatch):
+    monkeypatch.setattr("ckptd.store.hold.PATIENCE", 0.05)
     paths = [make_checkpoint(folder, segment, step) for step in range(4)]
     for path in paths[2:]:  # their manifests are right, their data isn't
         data = bytearray(pack_of(path).read_bytes())
@@ -170,9 +171,25 @@ def test_forget_never_takes_the_newest_that_is_whole(folder, segment):
     whole = removal.newest_whole([verdict.entry for verdict in verdicts])
     assert whole is not None
     assert whole.path == paths[1]
-    done = removal.forget(folder, verdicts, whole)
+    with alone(paths[1]), pytest.raises(DamagedError, match="is being removed"):
+        removal.forget(folder, Policy(last=1), verdicts, whole)
+    done = removal.forget(folder, Policy(last=1), verdicts, whole)
     assert done.gone == [paths[0], paths[2]]
     assert [item.path for item in list_checkpoints(folder)] == [paths[1], paths[3]]
+
+
+def test_a_pin_at_the_last_moment_counts(folder, segment, monkeypatch):
+    """Between the decision and the removal; and one that comes too late is told so."""
+    monkeypatch.setattr("ckptd.store.hold.PATIENCE", 0.05)
+    paths = [make_checkpoint(folder, segment, step) for step in range(3)]
+    decided = removal.plan(folder, Policy(last=1))
+    write_mark(paths[0], Mark(pinned=True))
+    done = removal.forget(folder, Policy(last=1), decided, decided[-1].entry)
+    assert (done.gone, done.marked) == ([paths[1]], [paths[0]])
+    with alone(paths[2]), pytest.raises(DamagedError, match="is being removed"):
+        write_mark(paths[2], Mark(pinned=True))
+    with pytest.raises(DamagedError, match="was removed meanwhile"):
+        write_mark(paths[1], Mark(pinned=True))
 
 
 def test_room_is_made_before_it_is_needed_and_no_more_than_that(folder, segment, monkeypatch):
