@@ -148,7 +148,7 @@ class Work:
         """``ckptd forget --keep-last 2``."""
         entries = index.entries(self.folder)
         whole = removal.newest_whole(entries)
-        removal.forget(self.folder, removal.plan(self.folder, Policy(last=2)), whole)
+        removal.forget(self.folder, Policy(last=2), removal.plan(self.folder, Policy(last=2)), whole)
 
     def prune(self) -> None:
         """``ckptd prune``."""
