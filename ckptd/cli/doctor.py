@@ -68,14 +68,18 @@ def doctor(
     from ckptd.doctor.machine import Machine
     from ckptd.doctor.report import Question, examine
     from ckptd.doctor.size import parse_size
+    from ckptd.remote.backend import check_url
     from ckptd.store.layout import default_store
 
+    remote = "" if remote == "none" else remote
+    if remote:
+        check_url(remote)
     seconds = parse_duration(grace)
     if seconds <= 0:
         raise UsageError(f"--grace {grace}: must be more than nothing")
     question = Question(
         store=store or default_store(), argv=command, name=name, nbytes=parse_size(size) if size else 0,
-        remote="" if remote == "none" else remote, grace=seconds, unit=unit, quick=quick,
+        remote=remote, grace=seconds, unit=unit, quick=quick,
     )  # fmt: skip
     with progress("measuring", 0) as advance:
         report = examine(question, Machine(), advance)
@@ -89,8 +93,10 @@ def doctor(
 def _print(report: Report, remote: str) -> None:
     from ckptd.doctor.words import figures, size_table, state_words, verdict, verdict_table
 
-    for line in figures(report, remote):
-        click.echo(printable(line))
+    named = figures(report, remote)
+    widest = max(len(name) for name, _ in named)
+    for name, text in named:
+        _say(text, name=f"{name:{widest}}  ")
     click.echo()
     _say(state_words(report, remote))
     for table in (size_table, verdict_table):
@@ -111,18 +117,18 @@ def _tell(finding: Finding) -> None:
 
     style = {LOSES: "31", WARNS: "33"}.get(finding.severity, "2")
     _say(f"{finding.severity}: {finding.what}", style)
-    _say(finding.text, indent=2)
+    _say(finding.text, name="  ")
     if finding.mend:
         # Never broken: it is there to be copied.
         click.echo(printable(f"    {finding.mend}"))
 
 
-def _say(text: str, style: str = "", indent: int = 0) -> None:
-    """A sentence, broken where the terminal ends; a pipe has no edge."""
-    room = min(WIDEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 0
-    blank = " " * indent
-    lines = textwrap.wrap(
-        printable(text), max(20, room - indent), break_long_words=False, break_on_hyphens=False
-    ) if room else [printable(text)]  # fmt: skip
-    for line in lines:
-        click.echo(f"\x1b[{style}m{blank}{line}\x1b[0m" if style and coloured() else f"{blank}{line}")
+def _say(text: str, style: str = "", name: str = "") -> None:
+    """A sentence behind its name, broken where the terminal ends; a pipe has no edge."""
+    lines = [printable(text)]
+    if sys.stdout.isatty():
+        room = min(WIDEST, shutil.get_terminal_size().columns) - len(name)
+        lines = textwrap.wrap(lines[0], max(20, room), break_long_words=False, break_on_hyphens=False)
+    for at, line in enumerate(lines):
+        begin = " " * len(name) if at else name
+        click.echo(f"\x1b[{style}m{begin}{line}\x1b[0m" if style and coloured() else f"{begin}{line}")

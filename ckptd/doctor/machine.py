@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,10 +57,16 @@ class Machine:
         if program is None:
             return ""
         try:
-            asked = subprocess.run(
-                [program, *words[1:]], capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False,
-                stdin=subprocess.DEVNULL, env={**self.env, "LC_ALL": "C"}, errors="replace",
+            asked = subprocess.Popen(
+                [program, *words[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env={**self.env, "LC_ALL": "C"}, text=True, errors="replace", start_new_session=True,
             )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
+        except OSError:
             return ""
-        return asked.stdout.strip() if asked.returncode == 0 else ""
+        with asked:
+            try:
+                said = asked.communicate(timeout=ANSWER_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                os.killpg(asked.pid, signal.SIGKILL)  # what it started holds its output open
+                return ""
+        return said.strip() if asked.returncode == 0 else ""

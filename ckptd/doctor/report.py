@@ -19,7 +19,7 @@ from ckptd.doctor.place import Place, find_place, place_findings
 from ckptd.doctor.program import Program, look_at, socket_findings
 from ckptd.doctor.rates import Advance, Rates
 from ckptd.doctor.room import SHM, Room, look_round
-from ckptd.doctor.size import Size, given_size, stored_size
+from ckptd.doctor.size import Size, existing_store, given_size, stored_size
 from ckptd.doctor.slurm import slurm
 from ckptd.doctor.space import space_findings
 from ckptd.doctor.systemd import find_unit, logind_notice, unit_findings, unit_notice
@@ -112,10 +112,9 @@ def examine(question: Question, machine: Machine, advance: Advance = lambda _: N
     room = _room(machine, question.store)
     program = look_at(question.argv, machine) if question.argv else None
     job = _job(question)
-    size = (
-        given_size(question.nbytes) if question.nbytes else stored_size(question.store, job) if job else None
-    )
+    size, wrong = _size(question, job)
     findings = [
+        *wrong,
         *(program.findings if program else []),
         *(socket_findings(job, question.store) if job else []),
     ]
@@ -144,6 +143,21 @@ def _job(question: Question) -> str:
     if not question.argv and not question.name:
         return ""
     return identify(question.argv or ["job"], os.getcwd(), question.name).id
+
+
+def _size(question: Question, job: str) -> tuple[Size | None, list[Finding]]:
+    """(the state's size as far as known, what is wrong with the store)."""
+    size = None
+    try:
+        store = existing_store(question.store)
+        size = stored_size(store, job) if store is not None and job else None
+    except NoStoreError as error:
+        return _given(question), [Finding("store", LOSES, str(error), "ckptd run --store DIR -- CMD")]
+    return _given(question) or size, []
+
+
+def _given(question: Question) -> Size | None:
+    return given_size(question.nbytes) if question.nbytes else None
 
 
 def _times(

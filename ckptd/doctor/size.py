@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptd.errors import UsageError
+from ckptd.errors import NoStoreError, UsageError
+from ckptd.store import disk
 from ckptd.store.index import entries
-from ckptd.store.layout import open_store
+from ckptd.store.layout import Store, open_store
 from ckptd.store.quantity import bytes_text
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -42,11 +44,19 @@ def given_size(nbytes: int) -> Size:
     return Size(nbytes, "--size")
 
 
-def stored_size(store: Path, job: str) -> Size | None:
+def existing_store(path: Path) -> Store | None:
+    """The store at a path; None where one is yet to be made. Raises NoStoreError: there is something else."""
+    try:
+        if not path.exists() or (path.is_dir() and set(os.listdir(path)) <= {"lost+found"}):
+            return None
+    except OSError as error:
+        raise NoStoreError(f"store {path} can't be read: {disk.reason(error)}") from error
+    return open_store(path, create=False)
+
+
+def stored_size(store: Store, job: str) -> Size | None:
     """What the newest checkpoint of a job (its id) holds; None if there is none. Raises CkptdError."""
-    if not store.exists():
-        return None
-    good = [entry for entry in entries(open_store(store, create=False).job(job)) if entry.good]
+    good = [entry for entry in entries(store.job(job)) if entry.good]
     if not good:
         return None
     newest = max(good, key=lambda entry: entry.created)

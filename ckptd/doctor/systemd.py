@@ -20,7 +20,8 @@ from ckptd.errors import STOPPED, UsageError
 _PROPERTIES = (
     "LoadState", "TimeoutStopUSec", "KillMode", "SendSIGKILL", "Restart", "RestartForceExitStatus", "Type",
 )  # fmt: skip
-_NOT_A_JOBS = re.compile(r"(session-.*|init)\.scope|user@\d+\.service")
+_A_JOBS = re.compile(r"(?!user@\d+\.service$).*\.service|(run-|ckptd).*\.scope")
+"""Services, and scopes of systemd-run; not those of logins, terminals and containers."""
 _UNITS = {
     "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0,
     "month": 2629800.0, "y": 31557600.0,
@@ -51,11 +52,11 @@ def own_unit(machine: Machine) -> tuple[str, bool]:
     A login session is none: what is started by hand in one goes to another unit when it matters.
     """
     groups = own_cgroups(machine)
-    path = groups.get("") or groups.get("name=systemd") or "/"
-    if path == "/":
+    path = groups.get("", "/")
+    if path == "/":  # version 1 has a hierarchy of systemd's own
         path = groups.get("name=systemd", "/")
     words = [word for word in path.split("/") if word.endswith((".service", ".scope"))]
-    if not words or _NOT_A_JOBS.fullmatch(words[-1]):
+    if not words or not _A_JOBS.fullmatch(words[-1]):
         return "", False
     return words[-1], any(word.startswith("user@") for word in words)
 

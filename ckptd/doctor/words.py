@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ckptd.doctor.budget import COMPARED, FITS, TIGHT, Verdict, largest, need_of, seconds_text
+from ckptd.doctor.budget import COMPARED, FITS, TIGHT, TOO_LONG, largest, need_of, seconds_text
+from ckptd.doctor.findings import WARNS, Finding
 from ckptd.doctor.report import Report
 from ckptd.doctor.size import size_text
 from ckptd.store.quantity import bytes_text
@@ -11,8 +12,8 @@ Table = tuple[list[str], list[list[str]]]
 """Headings, and rows of cells."""
 
 
-def figures(report: Report, remote: str) -> list[str]:
-    """What was measured and seen, a line each."""
+def figures(report: Report, remote: str) -> list[tuple[str, str]]:
+    """What was measured and seen: names, and what is said of each."""
     rates, room = report.rates, report.room
     threads = f"{rates.threads} thread{'s' if rates.threads > 1 else ''}"
     lines = []
@@ -35,9 +36,7 @@ def figures(report: Report, remote: str) -> list[str]:
         lines.append(("/dev/shm", f"{bytes_text(room.shm_free)} of {bytes_text(room.shm_total)} free"))
     limit = f", limit of the cgroup {bytes_text(room.memory_limit)}" if room.memory_limit else ""
     lines.append(("memory", f"{bytes_text(room.available)} to be had{limit}"))
-    lines += [*_place(report), *_program(report)]
-    widest = max(len(name) for name, _ in lines)
-    return [f"{name:{widest}}  {text}" for name, text in lines]
+    return [*lines, *_place(report), *_program(report)]
 
 
 def _rate(rate: float) -> str:
@@ -115,20 +114,33 @@ def size_table(report: Report, remote: bool) -> Table:
 
 def verdict(report: Report) -> tuple[str, bool]:
     """(the last word, it is a good one)."""
-    lost = report.loses
+    lost, perhaps = report.loses, [each for each in report.findings if each.severity == WARNS]
     if lost:
-        count = f"{len(lost)} thing{'s' if len(lost) > 1 else ''}"
-        return f"{count} would lose work here: {', '.join(each.what for each in lost)}.", False
+        words = f"{_count(lost)} would lose work here: {', '.join(each.what for each in lost)}."
+    elif perhaps:
+        words = f"{_count(perhaps)} may lose work here: {', '.join(each.what for each in perhaps)}."
+    else:
+        words = "Nothing was found that would lose work."
+    return f"{words} {_compared(report)}", not lost
+
+
+def _count(findings: list[Finding]) -> str:
+    return f"{len(findings)} thing{'s' if len(findings) > 1 else ''}"
+
+
+def _compared(report: Report) -> str:
+    """What the state needs beside what the notices give, wherever they come."""
     if report.size is None:
-        return "Nothing was found that would lose work; the size of the state is yet to be known.", True
-    if not report.rates.copy:
-        return "Nothing was found that would lose work; how long a dump takes was not measured.", True
-    compared = _compared(report.verdicts)
-    return f"Nothing here would lose work.{f' {compared}' if compared else ''}", True
-
-
-def _compared(verdicts: list[Verdict]) -> str:
-    """Which of the notices that don't come here would leave too little time."""
-    short = [each.notice for each in verdicts if not each.notice.here and each.disk not in (FITS, TIGHT, "-")]
-    named = [f"{each.name} ({each.seconds:.0f} s)" for each in short if not each.delays]
-    return f"Too short for it elsewhere: {', '.join(named)}." if named else ""
+        return "The size of the state is yet to be known."
+    need = need_of(report.size.nbytes, report.rates, report.wait).disk
+    if need is None:
+        return "How long a dump takes was not measured."
+    text = f"{bytes_text(report.size.nbytes)} need {seconds_text(need)} here"
+    for said, word in (("enough", FITS), ("tight", TIGHT), ("too short", TOO_LONG)):
+        named = [
+            f"{each.notice.name} {seconds_text(each.notice.seconds)}"
+            for each in report.verdicts
+            if each.disk == word and not each.notice.delays
+        ]
+        text += f"; {said}: {', '.join(named)}" if named else ""
+    return f"{text}."

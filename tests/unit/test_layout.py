@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def imports(text: str, module: str = "", is_package: bool = False) -> set[str]:
     return names
 
 
+@cache
 def imported(module: str) -> set[str]:
     path = SOURCES[module]
     return imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
@@ -98,6 +100,11 @@ def test_the_supervisor_imports_neither_torch_nor_the_agent():
 
 def test_the_check_asks_the_agents_own_rewriting_and_nothing_else_of_it():
     assert strangers("ckptd.check", ("torch", "ckptd_agent", "numpy"), ["ckptd_agent.source"]) == []
+
+
+def test_the_doctor_asks_no_address():
+    """Where a machine is, is told from files; only a remote that the user names is asked, by ckptd.remote."""
+    assert strangers("ckptd.doctor", ("socket", "http", "urllib", "asyncio", "ssl"), []) == []
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
