@@ -123,6 +123,8 @@ class Refused(Message):
 
     why: str
     """One sentence: what and where, and the way out."""
+    damaged: bool = False
+    """The checkpoint is not what was written: an older one may do."""
 
 
 @dataclass(eq=False, repr=False)

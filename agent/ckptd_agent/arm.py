@@ -74,7 +74,8 @@ def _resume(script: str, folder: str) -> None:
         _give(gate.facts(folder).get("trackers", {}))
     except BaseException as error:
         own = type(error).__module__ == "ckptd.errors"
-        _refuse(str(error) if own else f"{folder}: the agent failed to resume it ({_sentence(error)})")
+        why = str(error) if own else f"{folder}: the agent failed to resume it ({_sentence(error)})"
+        _refuse(why, damaged=type(error).__name__ == "DamagedError")
 
 
 def _give(variables: dict[str, str]) -> None:
@@ -123,7 +124,7 @@ def tell(text: str) -> None:
         sys.stderr.write(f"ckptd: {text}\n")
 
 
-def _refuse(why: str) -> NoReturn:
+def _refuse(why: str, *, damaged: bool = False) -> NoReturn:
     """End the process before it has done anything."""
     reached = False
     try:
@@ -132,7 +133,7 @@ def _refuse(why: str) -> NoReturn:
         from ckptd.protocol import Refused
         from ckptd_agent import link
 
-        link.send(Refused(why))
+        link.send(Refused(why, damaged))
         link.flush(2.0)
         reached = link.connected()
     except Exception as error:

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-import uuid
+from _thread import allocate_lock, start_new_thread
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ckptd.memory.room import Room
 from ckptd.memory.segment import ITEM_BYTES, SegmentWriter, Tensor, arrange
+from ckptd_agent import rooms
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.state.pool import Pool
 
+PART = 8 << 20
+"""Bytes that a thread copies before it takes the next part."""
+PIECE = 1 << 18
+"""Bytes that are compared before they are copied. What is the same already is not written: reading costs less."""
+THREADS = 4
+"""Two fill the memory bus of most machines, four that of large ones."""
+ALONE = 16 << 20
+"""Bytes up to which starting a thread costs more than it saves."""
 
-def drain(capture: Capture, graph: bytes, facts: dict[str, Any]) -> Path:
-    """Write a segment; raises OSError if there is no room. Returns its path."""
-    folder = Path(os.environ["CKPTD_SEGMENTS"])
-    path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.seg"
+SMALL = 1 << 16
+"""Bytes up to which giving the GIL away costs more than the copy."""
+
+_memcpy = ctypes.PyDLL(None).memcpy  # this one keeps the GIL
+_memcpy.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+Part = tuple[int, int, int]
+"""Offset in the room, address of the source, bytes."""
+
+
+def drain(capture: Capture, graph: bytes, facts: dict[str, Any], dump: str) -> Path:
+    """Write a segment for the dump of that id; raises OSError if there is no room. Returns its path."""
     tensors = arrange([(name, _dtype(obj, capture), _nbytes(obj)) for name, obj in capture.storages.items()])
-    writer = SegmentWriter(path, tensors, graph, facts)
+    room = rooms.take()
     try:
-        _copy(capture, tensors, writer.view)
+        writer = SegmentWriter(room, tensors, graph, facts, dump)
+        _copy(capture, tensors, room)
+        writer.finish()
     except BaseException:
-        writer.abandon()
+        rooms.give_back(room)
         raise
-    writer.finish()
-    return path
+    rooms.lend(room, dump)
+    return room.path
 
 
 def _nbytes(obj: Any) -> int:
@@ -38,31 +62,112 @@ def _dtype(obj: Any, capture: Capture) -> str:
     return name if _nbytes(obj) % ITEM_BYTES[name] == 0 else "U8"
 
 
-def _copy(capture: Capture, tensors: list[Tensor], view: memoryview) -> None:
-    if len(view) == 0:
-        return
-    room = torch.frombuffer(view, dtype=torch.uint8)
+def _copy(capture: Capture, tensors: list[Tensor], room: Room) -> None:
+    total = sum(tensor.nbytes for tensor in tensors)
+    parts: list[Part] = []
+    small: list[Part] = []
     for tensor in tensors:
         if tensor.nbytes == 0:
             continue
-        place = room[tensor.offset : tensor.offset + tensor.nbytes]
         obj = capture.storages[tensor.name]
-        if isinstance(obj, torch.UntypedStorage):
-            place.copy_(
-                torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj), non_blocking=obj.is_cuda
+        address = _address(obj)
+        if address and tensor.nbytes <= SMALL:
+            small.append((tensor.offset, address, tensor.nbytes))
+        elif address:
+            parts.extend(
+                (tensor.offset + start, address + start, min(PART, tensor.nbytes - start))
+                for start in range(0, tensor.nbytes, PART)
             )
+        else:
+            room.populate(tensor.offset, tensor.offset + tensor.nbytes)
+            _copy_odd(obj, tensor, room)
+    _copy_small(small, room)
+    _copy_parts(parts, room)
+    room.ready = max(room.ready, total)
+    if any(getattr(obj, "is_cuda", False) for obj in capture.storages.values()):
+        torch.cuda.synchronize()
+
+
+def _address(obj: Any) -> int:
+    """Where the bytes lie in this process's memory, one behind the other; 0 if they don't."""
+    if isinstance(obj, torch.UntypedStorage):
+        return int(obj.data_ptr()) if obj.device.type == "cpu" else 0
+    if isinstance(obj, Pool) or not (obj.flags.c_contiguous or obj.flags.f_contiguous):
+        return 0
+    return int(obj.__array_interface__["data"][0])
+
+
+def _copy_odd(obj: Any, tensor: Tensor, room: Room) -> None:
+    """What lies on a device, or scattered."""
+    with room.view() as view:
+        if isinstance(obj, torch.UntypedStorage):
+            place = torch.frombuffer(view, dtype=torch.uint8, count=tensor.nbytes, offset=tensor.offset)
+            source = torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj)
+            place.copy_(source, non_blocking=obj.is_cuda)
+            del place
         elif isinstance(obj, Pool):
             start = tensor.offset
             for chunk in obj.chunks():
                 view[start : start + len(chunk)] = chunk
                 start += len(chunk)
         else:
-            flat = obj.reshape(-1, order="F" if _is_fortran(obj) else "C")
-            view[tensor.offset : tensor.offset + tensor.nbytes] = flat.tobytes()
-    if any(getattr(obj, "is_cuda", False) for obj in capture.storages.values()):
-        torch.cuda.synchronize()
-    del room
+            view[tensor.offset : tensor.offset + tensor.nbytes] = obj.reshape(-1).tobytes()
 
 
-def _is_fortran(obj: Any) -> bool:
-    return bool(obj.flags.f_contiguous and not obj.flags.c_contiguous)
+def _copy_small(parts: list[Part], room: Room) -> None:
+    """Copy one by one. Raises OSError (ENOSPC)."""
+    base, until = room.address(), room.ready
+    for offset, source, nbytes in parts:
+        if offset + nbytes > until:  # small ones lie side by side, mostly
+            until = min(offset + PART, room.nbytes)
+            room.populate(offset, until)
+        _memcpy(base + offset, source, nbytes)
+
+
+def _copy_parts(parts: list[Part], room: Room) -> None:
+    """Copy with several threads, which hold no GIL while they do. Raises OSError (ENOSPC)."""
+    work = iter(parts)
+    count = min(THREADS, len(os.sched_getaffinity(0)))
+    if sum(nbytes for _, _, nbytes in parts) <= ALONE:
+        count = 1
+    failed: list[OSError] = []
+    # Threads that the threading module knows nothing of: the program counts and names its own.
+    locks = [allocate_lock() for _ in range(count - 1)]
+
+    def help_out(lock: Any) -> None:
+        try:
+            _copy_some(work, room, failed)
+        finally:
+            lock.release()
+
+    for lock in locks:
+        lock.acquire()
+        start_new_thread(help_out, (lock,))
+    _copy_some(work, room, failed)
+    for lock in locks:
+        lock.acquire()
+    if failed:
+        raise failed[0]
+
+
+def _copy_some(work: Iterator[Part], room: Room, failed: list[OSError]) -> None:
+    base, ready = room.address(), room.ready
+    try:
+        for offset, source, nbytes in work:
+            if failed:
+                return
+            if offset + nbytes > ready:
+                room.populate(max(offset, ready), offset + nbytes)
+                ctypes.memmove(base + offset, source, nbytes)
+            else:
+                _copy_changed(base + offset, source, nbytes)
+    except OSError as error:
+        failed.append(error)
+
+
+def _copy_changed(target: int, source: int, nbytes: int) -> None:
+    """Copy the pieces that differ."""
+    for start in range(0, nbytes, PIECE):
+        count = min(PIECE, nbytes - start)
+        if _memcmp(target + start, source + start, count):
+            ctypes.memmove(target + start, source + start, count)

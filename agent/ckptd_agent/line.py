@@ -134,6 +134,8 @@ class _Line:
                 state.answers.pop(next(iter(state.answers)), None)
             state.answers[message.dump] = message
             self._ring()
+            if state.engine is not None:
+                state.engine.answered(message)
         else:
             state.nonsense += 1
             return

@@ -47,6 +47,7 @@ class Engine(Protocol):
 
     def request(self, dump: Dump) -> None: ...
     def welcome(self, message: Welcome) -> None: ...
+    def answered(self, message: Saved | Unsaved) -> None: ...
 
 
 class State:
@@ -179,11 +180,14 @@ def flush(seconds: float = 0.2) -> None:
         sleep(0.002)
 
 
-def refuse(why: str) -> NoReturn:
-    """End the process, because what comes would not be exact; the supervisor says why."""
+def refuse(why: str, *, damaged: bool = False) -> NoReturn:
+    """End the process, because what comes would not be exact; the supervisor says why.
+
+    ``damaged``: the checkpoint is, so that an older one may do.
+    """
     from ckptd.protocol import Refused
 
-    send(Refused(why))
+    send(Refused(why, damaged))
     flush()
     os._exit(14)
 

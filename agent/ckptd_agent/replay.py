@@ -17,8 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from ckptd.errors import CkptdError, RefusedError
-from ckptd_agent import guards
+from ckptd.errors import CkptdError, DamagedError, RefusedError
+from ckptd_agent import guards, link
 from ckptd_agent.graph import document, frames
 from ckptd_agent.graph.graft import is_gone
 from ckptd_agent.loops import events, hooks, ledger, position
@@ -33,9 +33,10 @@ _started = time.monotonic()
 
 def begin(folder: str) -> None:
     """Set up the replay of a checkpoint, before the program's first line. Raises RefusedError, DamagedError."""
-    from ckptd.store.reader import OpenCheckpoint
+    from ckptd.store.resuming import ResumingCheckpoint
 
-    start(OpenCheckpoint(Path(folder)))
+    memory = os.environ.get("CKPTD_MEMORY")
+    start(ResumingCheckpoint(Path(folder), Path(memory) if memory else None))
 
 
 def start(opened: Any) -> Engine:
@@ -114,6 +115,8 @@ class Engine(Restorer, hooks.Replay):
         """Whatever fails here refuses the resume: the program must not catch it and go on."""
         try:
             return function(*args)
+        except DamagedError as error:
+            link.refuse(str(error), damaged=True)
         except CkptdError as error:
             self.refuse(str(error))
         except Exception as error:
@@ -350,10 +353,11 @@ class Engine(Restorer, hooks.Replay):
     def finish(self, frame: FrameType, loop: int) -> None:
         """The recorded safe point: graft everything, give files and output back, let the program run."""
         from ckptd.protocol import Resumed, Said
-        from ckptd_agent import link, modes, opened, safepoint
+        from ckptd_agent import modes, opened, rooms, safepoint
         from ckptd_agent.state import rng
 
         later = self.restore_all(frame)
+        self.opened.verify_rest()
         modes.put(self.saved["modes"])
         facts = self.opened.manifest.facts
         if os.getcwd() != facts["cwd"] and os.path.isdir(facts["cwd"]):
@@ -378,6 +382,8 @@ class Engine(Restorer, hooks.Replay):
         # Nothing of the program's may be kept alive: a file that is never closed is flushed when it is let go.
         self.graft = self.opened = self.entered = None
         self.saved = {}
+        if memory := os.environ.get("CKPTD_MEMORY"):
+            rooms.adopt(Path(memory))
         if safepoint.witness is not None:
             safepoint.witness("resumed")
 
@@ -385,8 +391,6 @@ class Engine(Restorer, hooks.Replay):
 
     def refuse(self, why: str) -> NoReturn:
         """End the process without having changed anything; the supervisor says why."""
-        from ckptd_agent import link
-
         link.refuse(f"{why} (it had failed before: {self.failure})" if self.failure else why)
 
     def at_exit(self) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ckptd.protocol import Due, Dump, Dumped, Progress, Said, Undumped, Welcome
+from ckptd_agent import rooms
 from ckptd_agent.loops import events, hooks, outside, position
 from ckptd_agent.loops import record as r
 
 if TYPE_CHECKING:
+    from ckptd.protocol import Saved, Unsaved
     from ckptd_agent.graph.capture import Capture
     from ckptd_agent.graph.document import Final
 
@@ -32,6 +35,8 @@ NEVER = 1 << 60
 UNLOOPED = 5
 """Training events without any loop around them that are taken for something done once, such as a warm-up."""
 
+_turn = allocate_lock()
+"""Held for moments, by the main thread and the agent thread, to change what is pending."""
 _pending: Dump | None = None
 _since = 0.0
 _every = 0
@@ -78,15 +83,32 @@ def count_from(steps: int) -> None:
 def request(dump: Dump) -> None:
     """A dump is asked for. Called on the agent thread: the main thread comes by at its next loop head."""
     global _pending, _since, _trouble_said, _not_before
-    if _pending is not None and _pending.leave and not dump.leave:
-        return
-    _trouble_said = False
-    _since = time.monotonic()
-    _not_before = 0.0
-    _first_seen.clear()
-    _pending = dump
-    hooks.at_safe_point = _consider
-    hooks.switch(True)
+    with _turn:
+        if _pending is not None and _pending.leave and not dump.leave:
+            return
+        _trouble_said = False
+        _since = time.monotonic()
+        _not_before = 0.0
+        _first_seen.clear()
+        _pending = dump
+        hooks.at_safe_point = _consider
+        hooks.switch(True)
+
+
+def _done_with(dump: Dump) -> None:
+    """It was answered. Another request may have come meanwhile: that one stands."""
+    global _pending
+    with _turn:
+        if _pending is dump:
+            _pending = None
+            _first_seen.clear()
+            hooks.at_safe_point = None
+            hooks.switch(False)
+
+
+def answered(message: Saved | Unsaved) -> None:
+    """The supervisor is done with a dump. Called on the agent thread."""
+    rooms.answered(message.dump)
 
 
 def replaying() -> bool:
@@ -107,6 +129,8 @@ def _on_step(steps: int) -> None:
 
         done = steps - _reported_steps
         pace = (now - _reported) / done if _reported and done > 0 else None
+        if pace is not None:
+            rooms.prepare(events.state_bytes())
         events.step_seconds = pace
         events.look()
         _reported, _reported_steps = now, steps
@@ -182,22 +206,18 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
     Raises:
         GraphWaitsError: ``patient``, and this is no good place.
     """
-    global _pending
     from ckptd_agent import link, signals
 
     began = time.monotonic()
     final = _final(loop, at_end)
     path = why = ""
     try:
-        path = _take(found, final, patient)
+        path = _take(found, final, patient, dump.dump)
     except GraphWaitsError:
         raise
     except Exception as error:  # whatever goes wrong in the agent, training goes on
         why = _sentence(error)
-    _pending = None
-    _first_seen.clear()
-    hooks.at_safe_point = None
-    hooks.switch(False)
+    _done_with(dump)
     if not path:
         link.send(Undumped(dump.dump, why))
         return
@@ -247,7 +267,7 @@ def _one_waits(unused: list[Any]) -> bool:
     return any(steps < each + STALE for each in first)
 
 
-def _take(found: position.Position, final: Final, patient: bool) -> str:
+def _take(found: position.Position, final: Final, patient: bool, dump: str) -> str:
     """Capture and copy; the path of the segment. Raises GraphWaitsError, DumpFailedError, and whatever."""
     from ckptd.errors import DumpFailedError
     from ckptd_agent import company, facts, modes, opened
@@ -283,4 +303,4 @@ def _take(found: position.Position, final: Final, patient: bool) -> str:
     described["rng"] = states
     described["modes"] = modes.take()
     described["appended"] = opened.appended_sizes()
-    return str(drain(capture, document.pack(described), facts.collect(capture, described)))
+    return str(drain(capture, document.pack(described), facts.collect(capture, described), dump))

@@ -43,6 +43,8 @@ class Attempt:
     notice: int = 0
     """The signal of a notice that still stands."""
     refused: str = ""
+    damaged: bool = False
+    """The checkpoint that it was to resume from is not what was written."""
     requests: dict[str, Request] = field(default_factory=dict)
     """Asked for, not yet answered, by dump id."""
     leave: Request | None = None
@@ -108,6 +110,7 @@ class Attempt:
             hello=self.hello,
             resuming=self.resuming,
             refused=self.refused,
+            damaged=self.damaged,
             noticed=self.notice != 0,
             stopping=stopping,
             passed_on=passed_on,

@@ -10,6 +10,8 @@ from ckptd.daemon.attempt import PERIODIC_SECONDS, Attempt, Request
 from ckptd.daemon.context import Context
 from ckptd.daemon.resume import Base, refusal
 from ckptd.daemon.writer import Committed, Done, Saving
+from ckptd.errors import CkptdError
+from ckptd.memory.segment import Segment
 from ckptd.settings import signal_name
 from ckptd.store.quantity import bytes_text
 
@@ -109,12 +111,17 @@ class Conversation:
 
     def _resumed(self, attempt: Attempt, message: protocol.Resumed) -> None:
         attempt.resumed = True
+        if attempt.base.memory is None:
+            self._job.writer.trust(attempt.base)
+            if self._job.settings.from_step is None:
+                self._job.offer(attempt.base)  # it has been read, and found right
         self._job.voice.say(f"resumed at step {message.step} after {message.seconds:.1f} s")
         if self._job.ledger.state == states.REPLAYING:
             self._job.ledger.enter(states.RUNNING, step=message.step)
         self._plan_periodic()
 
     def _refused(self, attempt: Attempt, message: protocol.Refused) -> None:
+        attempt.damaged = message.damaged
         attempt.refused = refusal(message.why, attempt.base, resumed=attempt.resumed)
         self._job.loop.after("deadline", REFUSED_SECONDS, lambda: self._end_now(attempt))
 
@@ -170,6 +177,17 @@ class Conversation:
         self._job.voice.detail(
             f"step {message.step} copied, training stood still for {message.seconds:.3f} s"
         )
+
+    def adopt(self, attempt: Attempt) -> None:
+        """The process is gone: take the dump that it had completed but could not tell us of."""
+        for path in self._job.segments.files() if attempt.requests else []:
+            try:
+                with Segment(path) as segment:
+                    dump, step = segment.index.dump, segment.index.facts.get("step")
+            except (CkptdError, OSError, ValueError):
+                continue  # not complete
+            if dump in attempt.requests and isinstance(step, int):
+                self._dumped(attempt, protocol.Dumped(dump, str(path), step, 0.0))
 
     def _undumped(self, attempt: Attempt, message: protocol.Undumped) -> None:
         request = attempt.answer(message.dump)

@@ -94,8 +94,8 @@ class SegmentFolder:
     def __init__(self, key: str, fallback: Path, shm: Path = Path("/dev/shm")) -> None:
         """``fallback`` is used where shared memory can't be written. Raises LockedError, CkptdError."""
         name = f"ckptd-{os.geteuid()}-{key}"
-        in_memory = shm.is_dir() and os.access(shm, os.W_OK | os.X_OK)
-        self.path = shm / name if in_memory else fallback
+        self.in_memory = shm.is_dir() and os.access(shm, os.W_OK | os.X_OK)
+        self.path = shm / name if self.in_memory else fallback
         fd = None
         for _ in range(_TRIES):
             private_folder(self.path)
@@ -106,12 +106,22 @@ class SegmentFolder:
             raise LockedError(f"another ckptd uses {self.path}: wait until it ends")
         self._fd = fd
         _empty(self.path)
-        if in_memory:
+        if self.in_memory:
             _sweep_segments(shm, name)
 
     def holds(self, path: Path) -> bool:
         """Whether a path that an agent named is a file right in this folder, and no link."""
         return path.parent == self.path and path.is_file() and not path.is_symlink()
+
+    def files(self) -> list[Path]:
+        """What lies in it."""
+        return [path for path in self.path.iterdir() if self.holds(path)]
+
+    def clear(self, keep: Path | None) -> None:
+        """Remove what the last process left, but for the copy that the next one resumes from."""
+        for path in self.files():
+            if path != keep:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the folder."""

@@ -30,6 +30,8 @@ class Ending:
     """It had a checkpoint to resume from, and ended before it had resumed."""
     refused: str = ""
     """Why the agent would not resume."""
+    damaged: bool = False
+    """Its checkpoint is not what was written: an older one may do."""
     noticed: bool = False
     """A signal had asked the process to end, and saving for it had not failed."""
     stopping: bool = False
@@ -84,6 +86,8 @@ def restart_delay(restarts: int, base: float) -> float:
 
 def decide(end: Ending, *, restarts: int, max_restarts: int, base_delay: float) -> Decision:
     """Decide on an attempt that has ended; ``restarts`` is how many there were without progress."""
+    if end.damaged and not end.stopping:
+        return Decision(relaunch=True, restarts=restarts)
     if end.refused:
         return Decision(relaunch=False, status=RefusedError.status, state=REFUSED, why=end.refused)
     if end.finished and end.status <= 0:

@@ -28,6 +28,8 @@ class Base:
     manifest: Manifest | None = None
     notes: list[str] = field(default_factory=list)
     """What the user must read: damaged checkpoints, changed sources."""
+    memory: Path | None = None
+    """The segment that it was written from, if that is still there."""
     older: Entry | None = None
     """The checkpoint before it, as its manifest has it."""
     branch: tuple[int, int] = (0, 0)
@@ -45,8 +47,12 @@ class Base:
         return found if isinstance(found, str) else ""
 
 
-def find_base(folder: JobFolder, allow_changed: bool, from_step: int | None = None) -> Base:
-    """Verify the newest checkpoint, or the one at ``from_step``, and compare the sources. Slow: reads all of it.
+def find_base(
+    folder: JobFolder, allow_changed: bool, from_step: int | None = None, *, read: bool = True
+) -> Base:
+    """Verify the newest checkpoint, or the one at ``from_step``, and compare the sources.
+
+    ``read``: every byte of it, which is slow; else whoever resumes from it has to.
 
     Raises:
         DamagedError: there are checkpoints, but none is whole; or the one at ``from_step`` is not.
@@ -54,7 +60,7 @@ def find_base(folder: JobFolder, allow_changed: bool, from_step: int | None = No
         UsageError: there is none at ``from_step``.
     """
     listed = index.entries(folder)
-    found = _newest(folder) if from_step is None else _at(folder, listed, from_step)
+    found = _newest(folder, read) if from_step is None else _at(folder, listed, from_step, read)
     if found is None:
         return Base()
     path, manifest, notes = found
@@ -71,15 +77,15 @@ def find_base(folder: JobFolder, allow_changed: bool, from_step: int | None = No
                 "has come as far again; until it has saved once, the command without --from still goes on from there"
             )
     older = next((entry for entry in reversed(before) if entry.good), None)
-    return Base(path, manifest, notes, older, branch)
+    return Base(path, manifest, notes, older=older, branch=branch)
 
 
 _Start = tuple[Path, Manifest, list[str]]
 """A checkpoint, its manifest, and what the user must read."""
 
 
-def _newest(folder: JobFolder) -> _Start | None:
-    found = reader.newest_valid(folder)
+def _newest(folder: JobFolder, read: bool) -> _Start | None:
+    found = reader.newest_valid(folder, data=read)
     if found is None:
         return None
     notes = [
@@ -89,7 +95,7 @@ def _newest(folder: JobFolder) -> _Start | None:
     return found.path, found.manifest, notes
 
 
-def _at(folder: JobFolder, listed: Sequence[Entry], step: int) -> _Start:
+def _at(folder: JobFolder, listed: Sequence[Entry], step: int, read: bool) -> _Start:
     """The latest checkpoint at a step: that very one, or none."""
     matching = [entry for entry in listed if entry.step == step]
     if not matching:
@@ -98,7 +104,7 @@ def _at(folder: JobFolder, listed: Sequence[Entry], step: int) -> _Start:
         raise UsageError(f"--from {step}: job {folder.id} has no checkpoint at that step; {near}")
     path = matching[-1].path
     try:
-        return path, verify_checkpoint(path), []
+        return path, verify_checkpoint(path, data=read), []
     except DamagedError as error:
         raise DamagedError(f"--from {step}: {error}; choose another step (ckptd ls shows them)") from error
 

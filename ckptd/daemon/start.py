@@ -79,7 +79,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         tree = processes.Tree()
         ledger = Ledger(folder, record)
         stack.callback(ledger.close, CLOSING_SECONDS)
-        writer = Writer(folder, identity.name, keep, squeeze=settings.squeeze)
+        writer = Writer(folder, identity.name, keep, squeeze=settings.squeeze, remember=segments.in_memory)
         stack.callback(writer.close, CLOSING_SECONDS)
         command = Command(list(argv), path, reach.reachable, reach.why)
         context = Context(

@@ -53,11 +53,14 @@ class Supervisor:
 
     # ---- before a start -------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """Find out from where to start; ``_checked`` goes on."""
+    def check(self, *, read: bool = False) -> None:
+        """Find out from where to start; ``_checked`` goes on.
+
+        ``read``: verify every byte first. Else the agent does while it resumes.
+        """
         self._job.ledger.enter(states.CHECKING)
         allow = self._job.settings.allow_changed
-        self._job.writer.find_base(allow, self._job.settings.from_step)
+        self._job.writer.find_base(allow, self._job.settings.from_step, read=read)
 
     def _checked(self, done: Done) -> None:
         if done.error is not None or not isinstance(done.value, Base):
@@ -73,8 +76,6 @@ class Supervisor:
                     f"(checkpoint {base.manifest.id if base.manifest else ''}); --fresh starts over"
                 )
                 self._restart_step = base.step
-                if self._job.settings.from_step is None:
-                    self._job.offer(base)
             self._job.newest = base
         if self._job.stop.signal:
             self._stop_without_process()
@@ -87,9 +88,11 @@ class Supervisor:
     def _launch(self, base: Base) -> None:
         record = self._job.ledger.record
         number = record.attempt + 1
+        self._job.segments.clear(keep=base.memory)
         start = launch.Attempt(
             job=record.id, number=number, endpoint=self._job.place.endpoint, segments=self._job.segments.path,
             hashseed=base.hashseed or record.hashseed, resume=base.path,
+            memory=base.memory,
         )  # fmt: skip
         env = launch.environment(os.environ, start, self._job.settings)
         command = self._job.command
@@ -125,7 +128,7 @@ class Supervisor:
                 said = [str(done.error)] if done.error else done.value
                 for sentence in said if isinstance(said, list) else []:
                     self._job.voice.say(sentence)
-            elif self._job.attempt is not None:
+            elif self._job.attempt is not None and done.tag != "trusted":
                 attempt = self._job.attempt
                 self._talk.written(attempt, done)
                 if attempt.status is not None:
@@ -231,6 +234,7 @@ class Supervisor:
         """The process is gone and has said its last: decide, once its copies are durable."""
         if attempt is not self._job.attempt or attempt.status is None:
             return
+        self._talk.adopt(attempt)
         if attempt.writing:
             if self._job.ledger.state != states.SAVING:
                 self._enter_ending(attempt)
@@ -254,7 +258,10 @@ class Supervisor:
         self._job.attempt = None
 
         def follow() -> None:
-            if decision.relaunch:
+            if decision.relaunch and attempt.damaged:
+                self._job.newest = None
+                self.check(read=True)
+            elif decision.relaunch:
                 self._relaunch(decision)
             else:
                 self._end(decision)

@@ -114,6 +114,15 @@ class Committed:
     """What the user must read: older checkpoints had to go for it."""
 
 
+@dataclass(frozen=True)
+class MemoryCopy:
+    """A segment that was committed and is still there."""
+
+    segment: Path
+    dump: str
+    checkpoint: Path
+
+
 _KEEP = Policy(last=3)
 
 
@@ -121,8 +130,15 @@ class Writer(Worker):
     """Writes checkpoints of one job, one at a time, and removes those that the policy lets go."""
 
     def __init__(
-        self, folder: layout.JobFolder, name: str, policy: Policy = _KEEP, *, squeeze: bool = False
+        self,
+        folder: layout.JobFolder,
+        name: str,
+        policy: Policy = _KEEP,
+        *,
+        squeeze: bool = False,
+        remember: bool = True,
     ) -> None:
+        """``remember``: segments lie in memory, so that the one that was saved last is worth keeping."""
         super().__init__("ckptd-writer")
         self._folder = folder
         self._name = name
@@ -133,14 +149,21 @@ class Writer(Worker):
         """What the next checkpoint comes from."""
         self._held: Hold | None = None
         self._committed: Committed | None = None
+        self._remember = remember
+        self.memory: MemoryCopy | None = None
+        """The newest checkpoint's copy in memory. Its room may be in use for the next dump meanwhile."""
         self._warned = False
 
-    def find_base(self, allow_changed: bool, from_step: int | None) -> None:
-        """Find out from where to go on. Done('base', a Base or an error)."""
-        self.submit("base", lambda: self._find_base(allow_changed, from_step))
+    def find_base(self, allow_changed: bool, from_step: int | None, *, read: bool = True) -> None:
+        """Find out from where to go on; ``read``: verify all of it. Done('base', a Base or an error)."""
+        self.submit("base", lambda: self._find_base(allow_changed, from_step, read))
+
+    def trust(self, base: Base) -> None:
+        """A process has read every byte of the checkpoint, and found it right. Done('trusted')."""
+        self.submit("trusted", lambda: self._trust(base))
 
     def save(self, saving: Saving) -> None:
-        """Write a segment, and remove it in any case. Done('saved:DUMP', Committed or an error)."""
+        """Write a segment; it stays if that worked. Done('saved:DUMP', Committed or an error)."""
         if saving.leave:
             self._hurry.set()  # for what is being written now, too
         self.submit(f"saved:{saving.dump}", lambda: self._save(saving))
@@ -149,16 +172,25 @@ class Writer(Worker):
         """Remove what the policy lets go, and make room for the next. Done('retained', sentences to say)."""
         self.submit("retained", self._retain)
 
-    def _find_base(self, allow_changed: bool, from_step: int | None) -> Base:
+    def _find_base(self, allow_changed: bool, from_step: int | None, read: bool) -> Base:
         # Once the job has committed something of its own after --from, that is what a relaunch goes on from.
-        base = find_base(self._folder, allow_changed, from_step if self._committed is None else None)
+        step = from_step if self._committed is None else None
+        base = find_base(self._folder, allow_changed, step, read=read)
+        if self.memory is not None and self.memory.checkpoint == base.path:
+            base = replace(base, memory=self.memory.segment)
         self._base = base
         self._hold(base.path)
-        if base.path is not None and base.manifest is not None:
-            self._way.known.trust(base.path, base.manifest)  # find_base has read every byte of it
-        else:
+        if read:
+            self._trust(base)
+        elif base.path is None or base.path != self._way.known.path:
             self._way.known.forget()
         return base
+
+    def _trust(self, base: Base) -> None:
+        if base.path is None or base.manifest is None:
+            self._way.known.forget()
+        elif base.path != self._way.known.path and self._base.path == base.path:
+            self._way.known.trust(base.path, base.manifest)
 
     def _hold(self, path: Path | None) -> None:
         """Keep others from removing what the job is resumed from, until it has committed past it."""
@@ -167,21 +199,32 @@ class Writer(Worker):
         self._held = Hold(path) if path is not None else None
 
     def _save(self, saving: Saving) -> Committed:
+        kept = False
         try:
             with Segment(saving.segment) as segment:
                 committed = self._commit(saving, segment)
+            kept = self._remember
         except CkptdError:
             raise
         except Exception as error:
             raise DumpFailedError(f"the dump can't be stored: {type(error).__name__}: {error}") from error
         finally:
-            saving.segment.unlink(missing_ok=True)
+            if not kept:
+                saving.segment.unlink(missing_ok=True)
             if saving.leave:
                 self._hurry.clear()
+        if kept:
+            self._keep_in_memory(MemoryCopy(saving.segment, saving.dump, committed.path))
         self._committed = committed
         self._base = replace(self._base, path=committed.path, manifest=committed.manifest)
         self._hold(None)
         return committed
+
+    def _keep_in_memory(self, copy: MemoryCopy) -> None:
+        """One copy is enough: let an older one go that lies elsewhere."""
+        old, self.memory = self.memory, copy
+        if old is not None and old.segment != copy.segment:
+            old.segment.unlink(missing_ok=True)
 
     def _commit(self, saving: Saving, segment: Segment) -> Committed:
         """Write it; where the disk is full make room, and try once more."""

@@ -2,8 +2,9 @@
 
 A segment is a file in a memory file system (or, where that is too small, beside the store), mode
 0600. It holds, from offset 0: the bytes of all storages, in an order that leaves no holes, each
-aligned to its element size; then the object graph (msgpack); then the index (msgpack); then a
-16 byte footer: length of the index (little endian u64) and the magic ``CKPTDSEG``.
+aligned to its element size; then the object graph (msgpack). At its end lie the index (msgpack) and
+a 16 byte footer: length of the index (little endian u64) and the magic ``CKPTDSEG``; before them there
+may be room to spare, as a segment is written into a room that was used before (ckptd.memory.room).
 Without the footer the segment is not complete and is never read.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import msgpack
 
 from ckptd.errors import DamagedError
+from ckptd.memory.room import Room
 
 MAGIC = b"CKPTDSEG"
 FOOTER = struct.Struct("<Q8s")
@@ -51,6 +53,8 @@ class Index:
     graph_nbytes: int
     facts: dict[str, Any]
     """What the agent knows for the manifest: see ckptd.store.manifest.Manifest."""
+    dump: str = ""
+    """Id of the dump, as in protocol.Dump."""
 
 
 def arrange(sizes: Sequence[tuple[str, str, int]]) -> list[Tensor]:
@@ -84,6 +88,7 @@ class Segment:
             graph_offset=fields["graph_offset"],
             graph_nbytes=fields["graph_nbytes"],
             facts=fields["facts"],
+            dump=fields.get("dump", ""),
         )
         if self.index.graph_offset + self.index.graph_nbytes > start:
             raise DamagedError(f"segment {path}: its index points outside of it")
@@ -114,10 +119,15 @@ class Segment:
 
 
 class SegmentWriter:
-    """A segment in the making: map it, copy into ``view``, then ``finish``."""
+    """A segment in the making: copy all storages into the room's first bytes, then ``finish``."""
 
-    def __init__(self, path: Path, tensors: list[Tensor], graph: bytes, facts: dict[str, Any]) -> None:
-        """Create the file with all its room reserved; raises OSError (ENOSPC) when there is none."""
+    def __init__(
+        self, room: Room, tensors: list[Tensor], graph: bytes, facts: dict[str, Any], dump: str = ""
+    ) -> None:
+        """Everything but the storages. What the room held is no segment from here on.
+
+        Raises OSError (ENOSPC) when it can't grow, or the pages of its end are not to be had.
+        """
         data = sum(tensor.nbytes for tensor in tensors)
         index: bytes = msgpack.packb(
             {
@@ -125,33 +135,35 @@ class SegmentWriter:
                 "graph_offset": data,
                 "graph_nbytes": len(graph),
                 "facts": facts,
+                "dump": dump,
             }
         )
-        self.path = path
+        self.room = room
+        self.data_nbytes = data
         self._footer = FOOTER.pack(len(index), MAGIC)
-        self._end = data + len(graph) + len(index)
-        size = self._end + FOOTER.size
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, size)  # so that a full tmpfs is an error here, not a SIGBUS later
-            self._map = mmap.mmap(fd, size)
-        except BaseException:
-            os.unlink(path)
-            raise
-        finally:
-            os.close(fd)
-        self._map[data : data + len(graph)] = graph
-        self._map[data + len(graph) : self._end] = index
-        self.view = memoryview(self._map)[:data]
+        self.void()
+        room.grow(data + len(graph) + len(index) + FOOTER.size)
+        end = room.nbytes - FOOTER.size
+        for begin, part in ((data, graph), (end - len(index), index)):
+            room.populate(begin, begin + len(part))
+            with room.view() as view:
+                view[begin : begin + len(part)] = part
+        room.populate(end, room.nbytes)
+
+    def put(self, offset: int, data: bytes | memoryview) -> None:
+        """Copy some bytes of the storages. Raises OSError (ENOSPC)."""
+        self.room.populate(offset, offset + len(data))
+        with self.room.view() as view:
+            view[offset : offset + len(data)] = data
+
+    def void(self) -> None:
+        """Take the footer away, if there is one."""
+        if self.room.nbytes >= FOOTER.size:
+            self.room.populate(self.room.nbytes - FOOTER.size, self.room.nbytes)
+            with self.room.view() as view:
+                view[-FOOTER.size :] = bytes(FOOTER.size)
 
     def finish(self) -> None:
         """Write the footer: from here on the segment is complete."""
-        self._map[self._end :] = self._footer
-        self.view.release()
-        self._map.close()
-
-    def abandon(self) -> None:
-        """Remove what was begun."""
-        self.view.release()
-        self._map.close()
-        self.path.unlink(missing_ok=True)
+        with self.room.view() as view:
+            view[-FOOTER.size :] = self._footer

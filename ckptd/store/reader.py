@@ -65,15 +65,17 @@ def list_checkpoints(folder: JobFolder) -> list[Listed]:
     return [listed for listed in found if listed.manifest is not None or listed.path.is_dir()]
 
 
-def newest_valid(folder: JobFolder) -> Found | None:
+def newest_valid(folder: JobFolder, *, data: bool = True) -> Found | None:
     """The newest checkpoint that is whole, every byte of it verified; None if the job has none at all.
+
+    With ``data=False`` its bytes are not read: see verify_checkpoint.
 
     Raises DamagedError if it has some but none is whole, RefusedError if the newest can't be judged here.
     """
     skipped: list[tuple[Path, str]] = []
     for entry in reversed(entries(folder)):
         try:
-            manifest = verify_checkpoint(entry.path)
+            manifest = verify_checkpoint(entry.path, data=data)
         except DamagedError as error:
             if entry.path.exists():  # else somebody has removed it meanwhile
                 skipped.append((entry.path, str(error)))

@@ -78,6 +78,9 @@ class _Opened:
     def graph(self) -> bytes:
         return bytes(self.segment.graph())
 
+    def verify_rest(self) -> None:
+        """It is in memory, and was written a moment ago."""
+
     def storage(self, name: str) -> memoryview:
         tensor = self.tensors[name]
         return self.segment.data()[tensor.offset : tensor.offset + tensor.nbytes]
@@ -110,7 +113,7 @@ class _Counter:
         if found.trouble:
             return
         try:
-            path = safepoint._take(found, safepoint._final(loop, at_end), patient=True)
+            path = safepoint._take(found, safepoint._final(loop, at_end), True, str(number))
         except safepoint.GraphWaitsError:  # as in a real one, the next point that is no worse is taken
             self.run.stops.discard(number)
             self.run.stops.add(number + 1)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ckptd.memory.room import Room
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
 from ckptd.store.layout import JobFolder, new_id, open_store
 from ckptd.store.manifest import FORMAT, NO_HASH, Manifest
@@ -37,10 +38,9 @@ def make_segment(
 ) -> Path:
     """A complete segment at ``path``."""
     tensors = arrange(SIZES if sizes is None else sizes)
-    writer = SegmentWriter(path, tensors, graph, FACTS if facts is None else facts)
-    writer.view[:] = (
-        content(writer.view.nbytes) if writer.view.nbytes < 1 << 16 else os.urandom(writer.view.nbytes)
-    )
+    writer = SegmentWriter(Room(path), tensors, graph, FACTS if facts is None else facts)
+    size = writer.data_nbytes
+    writer.put(0, content(size) if size < 1 << 16 else os.urandom(size))
     writer.finish()
     return path
 

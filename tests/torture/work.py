@@ -16,6 +16,7 @@ import msgpack
 
 from ckptd.daemon.places import SegmentFolder
 from ckptd.daemon.writer import discard_earlier, set_aside
+from ckptd.memory.room import Room
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
 from ckptd.store import index, layout, packing, removal
 from ckptd.store.job import JobRecord
@@ -132,9 +133,11 @@ class Work:
         own = contents(self._step)
         tensors = arrange([(name, kind, size) for name, kind, size, _ in _PERIODS])
         path = self._segments.path / f"dump-{self._step}"
-        writer = SegmentWriter(path, tensors, graph(self._step), {"loss": 1 / self._step, "argv": ["t.py"]})
+        writer = SegmentWriter(
+            Room(path), tensors, graph(self._step), {"loss": 1 / self._step, "argv": ["t.py"]}
+        )
         for tensor in tensors:
-            writer.view[tensor.offset : tensor.offset + tensor.nbytes] = own[tensor.name]
+            writer.put(tensor.offset, own[tensor.name])
         writer.finish()
         return path
 

@@ -98,6 +98,24 @@ def running_loss() -> float | None:
     return sum(_looked_at) / len(_looked_at) if _looked_at else None
 
 
+def state_bytes() -> int:
+    """What the optimizers that have made a step know of: parameters, gradients and their own state; bytes."""
+    sizes: dict[int, int] = {}
+
+    def add(value: Any) -> None:
+        if hasattr(value, "untyped_storage"):
+            storage = value.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+
+    for each in list(optimizers):
+        for parameter in (one for group in each.param_groups for one in group["params"]):
+            add(parameter)
+            add(parameter.grad)
+            for value in each.state.get(parameter, {}).values():
+                add(value)
+    return sum(sizes.values())
+
+
 def install() -> None:
     """Watch torch's backward and optimizer steps. To be called once torch is imported."""
     import torch

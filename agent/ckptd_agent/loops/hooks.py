@@ -12,6 +12,7 @@ import os
 import sys
 from _thread import get_ident
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 from ckptd_agent.loops import ledger
@@ -112,7 +113,7 @@ def _as_plain_child() -> None:
     """A forked child (a DataLoader worker) is as plain: for it, no thread is the one that is followed."""
     global at_safe_point
     r.main_thread = -1
-    r.stack.append(r.new_record(0, 0, r.repeat(True, r.BIG), None))
+    r.stack.append(r.new_record(0, 0, repeat(True, r.BIG), None))
     at_safe_point = None
     if replay is not None:
         replay.in_child()

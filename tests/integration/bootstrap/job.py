@@ -50,6 +50,8 @@ def replaying():
     return REPLAYING
 def request(dump):
     ASKED.append(dump)
+def answered(message):
+    pass
 def welcome(message):
     WELCOME.append(message)
 def meet():

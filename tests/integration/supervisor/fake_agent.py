@@ -32,7 +32,10 @@ from pathlib import Path
 import zmq
 
 from ckptd import protocol
+from ckptd.errors import DamagedError
+from ckptd.memory.room import Room
 from ckptd.memory.segment import SegmentWriter, arrange
+from ckptd.store.verify import verify_checkpoint
 
 STEPS = int(sys.argv[1])
 KEYS = dict(word.split("=", 1) for word in sys.argv[2:])
@@ -75,6 +78,12 @@ class Agent:
             self.send(protocol.Notice(signal.SIGTERM))
             time.sleep(0.05)
             die(signal.SIGTERM)
+        try:
+            verify_checkpoint(Path(RESUME))
+        except DamagedError as error:
+            self.send(protocol.Refused(str(error), damaged=True))
+            time.sleep(0.05)
+            sys.exit(14)
         manifest = json.loads((Path(RESUME) / "manifest.json").read_text())
         self.step = manifest["step"]
         self.send(protocol.Resumed(self.step, time.monotonic() - self.started))
@@ -95,8 +104,8 @@ class Agent:
             path = Path(KEYS["source"])
             sources = {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
         path = Path(os.environ["CKPTD_SEGMENTS"]) / f"{order.dump}.seg"
-        writer = SegmentWriter(path, arrange([("t0", "F32", len(data))]), graph, {"sources": sources})
-        writer.view[:] = data
+        writer = SegmentWriter(Room(path), arrange([("t0", "F32", len(data))]), graph, {"sources": sources})
+        writer.put(0, data)
         writer.finish()
         named = "/etc/hostname" if how == "wrong" else str(path)
         self.send(protocol.Dumped(order.dump, named, self.step, 0.001))

@@ -38,7 +38,7 @@ def save(writer: Writer, tmp_path, step: int) -> Done:
     segment = make_segment(tmp_path / f"segment-{step}")
     writer.save(Saving(f"{step}-x", segment, step, "periodic", 1, 0.0, leave=False))
     done = result(writer)
-    assert not segment.exists()
+    assert segment.exists() == isinstance(done.value, Committed)  # the newest stays, as a copy in memory
     return done
 
 

@@ -71,7 +71,7 @@ def carry(saved, fresh, tmp_path, monkeypatch):
     sharing.link(capture)
     assert capture.troubles == []
     path = drain(
-        capture, document.pack({"version": document.VERSION, "nodes": capture.nodes, "root": root}), {}
+        capture, document.pack({"version": document.VERSION, "nodes": capture.nodes, "root": root}), {}, "1"
     )
     with Segment(path) as segment:
         known = document.unpack(bytes(segment.graph()))

@@ -10,6 +10,7 @@ import pytest
 from store_fixtures.making import GRAPH, make_checkpoint, make_segment
 
 from ckptd.errors import DamagedError
+from ckptd.memory.room import Room
 from ckptd.memory.segment import SegmentWriter, arrange
 from ckptd.store import known
 from ckptd.store.known import Known
@@ -25,9 +26,9 @@ def write(folder: JobFolder, tmp_path: Path, step: int, way: Way, contents: Cont
     """Commit storages of these bytes."""
     path = tmp_path / f"segment-{step}-{os.urandom(3).hex()}"
     tensors = arrange([(name, "U8", len(data)) for name, data in contents.items()])
-    writer = SegmentWriter(path, tensors, GRAPH, {"loss": 1.0})
+    writer = SegmentWriter(Room(path), tensors, GRAPH, {"loss": 1.0})
     for tensor in tensors:
-        writer.view[tensor.offset : tensor.offset + tensor.nbytes] = contents[tensor.name]
+        writer.put(tensor.offset, contents[tensor.name])
     writer.finish()
     try:
         return make_checkpoint(folder, path, step, way)
