@@ -56,9 +56,14 @@ class Figure:
 
 
 def tell(title: str, figures: list[dict[str, Any]]) -> None:
-    """Print the figures for people, in lines long enough for a file."""
+    """Print the figures for people."""
+    show_table(_table(title, figures))
+
+
+def show_table(table: Table) -> None:
+    """Print a table; where that is no terminal, in lines long enough for a file."""
     console = Console()
-    (console if console.is_terminal else Console(width=130)).print(_table(title, figures))
+    (console if console.is_terminal else Console(width=130)).print(table)
 
 
 def _table(title: str, figures: list[dict[str, Any]]) -> Table:
