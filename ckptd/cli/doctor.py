@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -23,6 +24,7 @@ LOST = 1
 """Exit status: as things are, something would lose work."""
 WIDEST = 100
 """Columns of sentences, on a wide terminal."""
+_QUANTITY = re.compile(r"(\d) (s|min|h|bytes|B|kB|MB|GB|TB)\b")
 
 
 @click.command("doctor", context_settings={"allow_interspersed_args": False})
@@ -128,7 +130,9 @@ def _say(text: str, style: str = "", name: str = "") -> None:
     lines = [printable(text)]
     if sys.stdout.isatty():
         room = min(WIDEST, shutil.get_terminal_size().columns) - len(name)
-        lines = textwrap.wrap(lines[0], max(20, room), break_long_words=False, break_on_hyphens=False)
+        bound = _QUANTITY.sub("\\1\N{NO-BREAK SPACE}\\2", lines[0])  # a unit stays beside its number
+        lines = textwrap.wrap(bound, max(20, room), break_long_words=False, break_on_hyphens=False)
+        lines = [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
     for at, line in enumerate(lines):
         begin = " " * len(name) if at else name
         click.echo(f"\x1b[{style}m{begin}{line}\x1b[0m" if style and coloured() else f"{begin}{line}")

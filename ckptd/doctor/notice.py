@@ -17,7 +17,7 @@ from ckptd.doctor.place import AWS, AZURE, GCP, Place
 
 GRACE = "ckptd run --grace"
 AWS_SPOT, GCP_SPOT, AZURE_SPOT = "AWS spot", "GCP spot", "Azure spot"
-GKE_SPOT, POD = "GKE spot, a pod", "Kubernetes pod"
+GKE_SPOT, POD = "GKE spot pod", "Kubernetes pod"
 SLURM_LIMIT, SLURM_PREEMPT = "Slurm time limit", "Slurm preemption"
 STOP, LOGIND, TORCHRUN = "systemd stop", "logind shutdown", "torchrun stop"
 

@@ -136,11 +136,14 @@ def _compared(report: Report) -> str:
     if need is None:
         return "How long a dump takes was not measured."
     text = f"{bytes_text(report.size.nbytes)} need {seconds_text(need)} here"
-    for said, word in (("enough", FITS), ("tight", TIGHT), ("too short", TOO_LONG)):
+    limits = [each for each in report.verdicts if not each.notice.delays]
+    if all(each.disk == FITS for each in limits):
+        return f"{text}, and every notice leaves enough."
+    for said, word in (("too short", TOO_LONG), ("tight", TIGHT)):
         named = [
-            f"{each.notice.name} {seconds_text(each.notice.seconds)}"
-            for each in report.verdicts
-            if each.disk == word and not each.notice.delays
+            f"{each.notice.name} ({seconds_text(each.notice.seconds)})"
+            for each in limits
+            if each.disk == word
         ]
         text += f"; {said}: {', '.join(named)}" if named else ""
-    return f"{text}."
+    return f"{text}{'; the others leave enough' if any(each.disk == FITS for each in limits) else ''}."

@@ -265,7 +265,7 @@ def test_a_pod_on_gke_whose_15_seconds_are_too_short(tmp_path, asked, monkeypatc
         tmp_path, {"/sys/class/dmi/id/product_name": "Google Compute Engine\n"}, KUBERNETES_SERVICE_HOST="10.0.0.1"
     )  # fmt: skip
     report = examine(asked, there)
-    assert lost(report) == {"GKE spot, a pod"}
+    assert lost(report) == {"GKE spot pod"}
     assert "gives 15 s" in report.loses[0].text
     assert {"grace", "Kubernetes pod"} <= {each.what for each in report.findings}
 

@@ -112,7 +112,7 @@ def test_ckptd_must_not_be_told_more_time_than_it_has():
         (Place(), {GRACE}),
         (Place(cloud=AWS), {GRACE, "AWS spot"}),
         (Place(cloud=GCP), {GRACE, "GCP spot"}),
-        (Place(cloud=GCP, kubernetes=True), {GRACE, "GKE spot, a pod", "Kubernetes pod"}),
+        (Place(cloud=GCP, kubernetes=True), {GRACE, "GKE spot pod", "Kubernetes pod"}),
         (Place(cloud=AWS, kubernetes=True), {GRACE, "AWS spot", "Kubernetes pod"}),
     ],
 )
