@@ -241,7 +241,7 @@ class Engine(Restorer, hooks.Replay):
         holder = chain((_placeholder(table.LOOPS[loop].shape),), items)
         record = r.new_record(loop, saved["ordinal"], counter, None)
         record[r.ITEMS] = compress(holder, counter)
-        record[r.HOLDER] = [holder, items]
+        record[r.HOLDER] = [holder, items, False]
         record[r.FLAGS] = saved["flags"]
         r.stack.append(record)
         return record[r.ITEMS]

@@ -52,7 +52,10 @@ class Restorer:
         for number, (place, saved) in enumerate(zip(found.places, self.places, strict=False)):
             if list(place.key) != saved["key"]:
                 return False
-            if number < last and place.lasti != saved["lasti"]:
+            if number < last and [place.lasti, place.through] != [
+                saved["lasti"],
+                saved.get("through", place.through),
+            ]:
                 return False
         return True
 
@@ -152,16 +155,20 @@ def _variables(items: list[Any], graft: Any) -> dict[str, Any]:
 
 
 def _set_holder(record: r.Record, items: Any) -> None:
-    """Exchange the iterator that a loop opened by the replay draws from, if it is not the same."""
+    """Exchange the iterator that a loop opened by the replay draws from, if it is not the same.
+
+    Done once in any case: by itself the chain would call ``iter()`` of the iterator, and a class of the program's
+    may begin anew there.
+    """
     holder = record[r.HOLDER]
-    if holder is None or holder[1] is items:
+    if holder is None or (holder[2] and holder[1] is items):
         return
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         holder[0].__setstate__((iter(()), items))
-    holder[1] = items
+    holder[1:] = [items, True]
 
 
 def where_is(frame: FrameType) -> str:

@@ -43,6 +43,7 @@ def describe(position: Position, final: Final, capture: Capture) -> Document:
                 "lasti": place.lasti,
                 "spot": spot(place.frame),
                 "statement": place.statement,
+                "through": place.through,
                 "variables": capture.items(own.items()),
                 "loops": [_describe_loop(record, capture) for record in place.records],
             }

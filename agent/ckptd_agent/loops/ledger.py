@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ SMALL = 4096
 """Elements of a tensor or array, or characters of a string, that are cheap to keep."""
 
 
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 Chain = tuple[tuple[CodeType, int], ...]
-"""Code and last instruction of frames of the user's, from the inner to the outer."""
+"""Code and last instruction of frames of the user's, and of a library's between them, from the inner to the outer."""
 
 
 @dataclass
@@ -47,14 +49,23 @@ def note(parent: r.Record, loop: int, ordinal: int, how: int, frame: FrameType) 
 
 
 def callers(frame: FrameType) -> Chain:
-    """The frames of the user's above one."""
-    found = []
+    """The frames above one, up to the outermost of the user's."""
+    found: list[tuple[CodeType, int]] = []
+    between: list[tuple[CodeType, int]] = []
     each = frame.f_back
     while each is not None:
+        if not is_ours(each.f_code):
+            between.append((each.f_code, each.f_lasti))
         if table.source_of(each.f_code) is not None:
-            found.append((each.f_code, each.f_lasti))
+            found += between
+            between = []
         each = each.f_back
     return tuple(found)
+
+
+def is_ours(code: CodeType) -> bool:
+    """The code is this package's."""
+    return code.co_filename.startswith(OURS)
 
 
 def keep(parent: r.Record, loop: int, ordinal: int, ended: Ended) -> None:

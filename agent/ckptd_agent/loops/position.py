@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dis
+import linecache
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -12,10 +15,11 @@ from typing import Any
 
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops import variables
-from ckptd_agent.loops.ledger import Chain
+from ckptd_agent.loops.ledger import Chain, is_ours
 from ckptd_agent.source import table
 from ckptd_agent.source.branches import holds
 from ckptd_agent.source.effects import INSIDE, may_change
+from ckptd_agent.source.scan import may_repeat
 
 INTERLEAVED = 0x20 | 0x80 | 0x200
 """co_flags of generators, coroutines and asynchronous generators (inspect.CO_*)."""
@@ -33,6 +37,8 @@ class Place:
     """Its active loops, outermost first."""
     statement: int = 0
     """Number of the replay hook before the statement that it is in, or 0."""
+    through: list[list[Any]] = field(default_factory=list)
+    """A library's frames by which it has called the next place, from the inner to the outer: see way_of."""
 
 
 @dataclass
@@ -51,18 +57,23 @@ def find(frame: FrameType, *, strict: bool = True) -> Position:
     places: list[Place] = []
     trouble = _general_trouble() if strict else ""
     each: FrameType | None = frame
+    through: list[FrameType] = []
     while each is not None:
         source = table.source_of(each.f_code)
         innermost = each is frame
         if source is not None:
             if any(first <= each.f_lineno <= last for first, last in source.finals):
                 trouble = trouble or f"it is inside a finally clause ({source.path}:{each.f_lineno})"
-            place = Place(each, table.code_key(each.f_code), each.f_lasti)
+            place = Place(each, table.code_key(each.f_code), each.f_lasti, through=way_of(through))
             if not innermost:
                 trouble = trouble or _trouble_of(each, source, place, places[-1].frame.f_code.co_name)
+            for library in through if strict else ():
+                trouble = trouble or _repeats(library)
             places.append(place)
+            through = []
         elif not innermost:
             trouble = trouble or _library_trouble(each)
+            through.append(each)
         each = each.f_back
     places.reverse()
     if not _share_out(places):
@@ -138,13 +149,19 @@ def spot(frame: FrameType) -> tuple[int, int | None]:
     return line or frame.f_lineno, column
 
 
+def way_of(through: list[FrameType]) -> list[list[Any]]:
+    """A library's frames as msgpack can carry them: a function may be called by several of its ways (Module.apply
+    calls it for the module's children first). Frames of this package are not the same in a replay."""
+    return [[f.f_code.co_name, f.f_code.co_firstlineno, f.f_lasti] for f in through if not is_ours(f.f_code)]
+
+
 def chain_of(chain: Chain) -> list[list[Any]]:
     """A ledger entry's callers as msgpack can carry them."""
     return [[*table.code_key(code), lasti] for code, lasti in chain]
 
 
 def is_direct(function: str, chain: Chain) -> bool:
-    """None of the calls of a chain is one of a builtin that calls the user's function in its turn."""
+    """None of the calls of a chain is one of a builtin, or a library, that calls the user's function in its turn."""
     for code, lasti in chain:
         source = table.source_of(code)
         call = _call_at(code, lasti, source) if source is not None else None
@@ -195,6 +212,31 @@ def _library_trouble(frame: FrameType) -> str:
     if code.co_flags & INTERLEAVED or in_loop(code, frame.f_lasti):
         return f"it is inside a loop of a library ({code.co_filename}:{frame.f_lineno}, {code.co_name})"
     return ""
+
+
+def _repeats(frame: FrameType) -> str:
+    """A library's frame must not be in a call of something written in C that calls its argument many times."""
+    code = frame.f_code
+    try:
+        tree = ast.parse(textwrap.dedent(_text_at(code, frame.f_lasti)), mode="eval")
+    except (SyntaxError, ValueError):
+        return ""
+    if isinstance(tree.body, ast.Call) and may_repeat(tree.body):
+        return f"a library is in the middle of {ast.unparse(tree.body.func)} ({code.co_filename}:{frame.f_lineno})"
+    return ""
+
+
+def _text_at(code: CodeType, lasti: int) -> str:
+    """The source of the call that a library's frame is in; before 3.11 the line, '' where there is none."""
+    if sys.version_info < (3, 11):
+        return linecache.getline(code.co_filename, _line_at(code, lasti)).strip().removeprefix("return ")
+    line, end_line, column, end_column = _positions(code, lasti)
+    if line is None or end_line is None:
+        return ""
+    lines = [linecache.getline(code.co_filename, each).encode() for each in range(line, end_line + 1)]
+    lines[-1] = lines[-1][:end_column]
+    lines[0] = lines[0][column:]
+    return b"".join(lines).decode(errors="replace")
 
 
 @lru_cache(maxsize=256)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import gc
 import itertools
 import sys
 import types
 import warnings
+from contextlib import contextmanager
 from typing import Any
 
 from ckptd_agent.graph.anchors import alike
@@ -186,12 +188,35 @@ def leads_to(node: Node, obj: Any, graft: Graft) -> bool:
 
 def build(maker: Any, args: list[Any], state: Any) -> Any:
     """Make an iterator from its reduce parts."""
-    made = maker(*args)
+    with _given_as_they_are(args):
+        made = maker(*args)
     if state is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made.__setstate__(state)
     return made
+
+
+@contextmanager
+def _given_as_they_are(args: list[Any]) -> collections.abc.Iterator[None]:
+    """``iter()`` of iterators that classes of the program's make gives these, and does not begin anew."""
+    classes = {type(each) for each in args if hasattr(type(each), "__next__")}
+    own = [each for each in classes if isinstance(getattr(each, "__iter__", None), types.FunctionType)]
+    before = [(each, each.__dict__.get("__iter__")) for each in own]
+    for each in own:
+        type.__setattr__(each, "__iter__", _itself)
+    try:
+        yield
+    finally:
+        for each, function in before:
+            if function is None:
+                type.__delattr__(each, "__iter__")
+            else:
+                type.__setattr__(each, "__iter__", function)
+
+
+def _itself(iterator: Any) -> Any:
+    return iterator
 
 
 def set_in_place(obj: Any, args: list[Any], state: Any, left: int | None) -> bool:
