@@ -21,7 +21,7 @@ MARGIN = 0.8
 """Of a notice's time this much may be used: another disk load, a slower step and the exit take the rest."""
 COMPARED = (10**9, 4 * 10**9, 16 * 10**9, 64 * 10**9, 256 * 10**9)
 """Bytes, for the table that is shown where the size isn't known."""
-FITS, TIGHT, TOO_LONG, UNKNOWN = "fits", "tight", "no", "-"
+FITS, TIGHT, TOO_LONG, UNKNOWN, NO_ROOM = "fits", "tight", "no", "-", "no room"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A notice beside a need; each one of FITS, TIGHT, TOO_LONG, UNKNOWN."""
+    """A notice beside a need; each one of FITS, TIGHT, TOO_LONG, UNKNOWN, NO_ROOM."""
 
     notice: Notice
     memory: str
@@ -48,6 +48,13 @@ def need_of(nbytes: int, rates: Rates, wait: float = 0.0) -> Need:
     memory = _after(wait, nbytes, rates.copy)
     disk = _after(_after(memory, nbytes, rates.hash), nbytes, rates.disk)
     return Need(memory, disk, _after(disk, nbytes, rates.upload))
+
+
+def without_room(need: Need, memory: bool, disk: bool) -> Need:
+    """A need where the state has room in memory and on the disk, or not; the disk's copy is made from memory."""
+    if memory and disk:
+        return need
+    return Need(need.memory if memory else math.inf, math.inf, None if need.remote is None else math.inf)
 
 
 def _after(begun: float | None, nbytes: int, rate: float) -> float | None:
@@ -71,6 +78,8 @@ def judge(need: Need, notice: Notice) -> Verdict:
 def _word(need: float | None, seconds: float) -> str:
     if need is None:
         return UNKNOWN
+    if math.isinf(need):
+        return NO_ROOM
     return FITS if need <= MARGIN * seconds else TIGHT if need <= seconds else TOO_LONG
 
 
@@ -81,8 +90,8 @@ def asked_for(need: float) -> int:
 
 def time_findings(need: Need, size: Size, notices: Sequence[Notice], remote: bool) -> list[Finding]:
     """What of the time is too short, for the notices that may come here."""
-    if need.disk is None:
-        return []
+    if need.disk is None or math.isinf(need.disk):
+        return []  # not known; or there is no room, which is a finding of its own
     found = []
     for notice in notices:
         if notice.here:

@@ -6,8 +6,9 @@ MADV_POPULATE_WRITE) and copy it by memmove, neither of which holds the interpre
 that, ``copy_again`` the copying alone, into pages that are there already.
 
 The disk is measured on a file without a name, so that nothing stays whatever happens: whole writes and an
-fsync, once through the page cache and once past it (O_DIRECT), each with twice as much as before until a
-round takes long enough to be believed; then the file is read, after its pages were dropped from the cache.
+fsync, once through the page cache and once past it (O_DIRECT, several writes at a time), each with twice as
+much as before until a round takes long enough to be believed; then the file is read, after its pages were
+dropped from the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,10 @@ ENOUGH_SECONDS = 0.4
 """A round that took this long is believed; the next would take twice as long."""
 SHARE = 4
 """Of what is free, at most the ``SHARE``-th part is used for measuring."""
-CHUNK = 4 << 20
-"""Bytes written at a time, as the store does."""
+CHUNK = 8 << 20
+"""Bytes written at a time."""
 WRITES_DIRECT = False
-"""Whether ckptd.store's writer goes past the page cache where that is faster: what is promised is what it does."""
+"""Whether ckptd.store's writer goes past the page cache where it can: what is promised is what it does."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Rates:
     @property
     def disk(self) -> float:
         """As the store writes."""
-        return max(self.write, self.write_direct) if WRITES_DIRECT else self.write
+        return (self.write_direct or self.write) if WRITES_DIRECT else self.write
 
 
 def processors() -> int:
@@ -119,26 +120,14 @@ def _copy(source: mmap.mmap, target: mmap.mmap, size: int, fd: int) -> None:
     # In a function of its own, so that nothing holds the maps when they are to be closed.
     whence = ctypes.addressof(ctypes.c_char.from_buffer(source))
     to = ctypes.addressof(ctypes.c_char.from_buffer(target))
-    parts = iter(range(0, size, PART))
-    errors: list[OSError] = []
 
-    def work() -> None:
-        try:
-            for start in parts:  # an iterator of C: each number is given to one thread
-                length = min(PART, size - start)
-                if fd >= 0:
-                    _make_pages(fd, to, start, length)
-                ctypes.memmove(to + start, whence + start, length)
-        except OSError as error:
-            errors.append(error)
+    def copy(start: int) -> None:
+        length = min(PART, size - start)
+        if fd >= 0:
+            _make_pages(fd, to, start, length)
+        ctypes.memmove(to + start, whence + start, length)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(processors(), THREADS))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    _at_once(range(0, size, PART), min(processors(), THREADS), copy)
 
 
 def _make_pages(fd: int, address: int, start: int, length: int) -> None:
@@ -173,24 +162,23 @@ def measure_disk(folder: Path, advance: Advance) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     with _nameless(folder) as fd, mmap.mmap(-1, CHUNK) as data:  # a map begins at a page, as O_DIRECT asks
         data[:] = os.urandom(CHUNK)
-        buffered, size = _write_rounds(fd, data, most, advance)
+        buffered, size = _write_rounds(fd, data, most, 1, advance)
         read = _read(fd, size, data, advance)
         data[:] = os.urandom(CHUNK)
         direct = _write_direct(fd, data, most, advance)
     return buffered, direct, read
 
 
-def _write_rounds(fd: int, data: mmap.mmap, most: int, advance: Advance) -> tuple[float, int]:
+def _write_rounds(fd: int, data: mmap.mmap, most: int, threads: int, advance: Advance) -> tuple[float, int]:
     """(bytes a second of the last round, its bytes); each round writes twice as much."""
     size = FIRST_BYTES
     while True:
         begun = time.perf_counter()
         with memoryview(data) as view:
-            for offset in range(0, size, CHUNK):
-                _write_at(fd, view, offset)
-                advance(CHUNK)
+            _at_once(range(0, size, CHUNK), threads, lambda offset: _write_at(fd, view, offset))
         os.fsync(fd)
         taken = time.perf_counter() - begun
+        advance(size)
         if taken >= ENOUGH_SECONDS or 2 * size > most:
             return size / taken, size
         size *= 2
@@ -203,6 +191,27 @@ def _write_at(fd: int, view: memoryview, offset: int) -> None:
             done += os.pwrite(fd, rest, offset + done)
 
 
+def _at_once(numbers: Iterable[int], threads: int, work: Callable[[int], None]) -> None:
+    """Do ``work`` for each number, in some threads, which take one after the other. Raises OSError."""
+    left = iter(numbers)  # of a range: each number is given to one thread only
+    errors: list[OSError] = []
+
+    def run() -> None:
+        try:
+            for number in left:
+                work(number)
+        except OSError as error:
+            errors.append(error)
+
+    started = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
 def _write_direct(fd: int, data: mmap.mmap, most: int, advance: Advance) -> float:
     try:
         own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
@@ -210,7 +219,7 @@ def _write_direct(fd: int, data: mmap.mmap, most: int, advance: Advance) -> floa
         return 0.0  # a file system without it (EINVAL); then the other way is the only one
     try:
         os.ftruncate(fd, 0)
-        return _write_rounds(own, data, most, advance)[0]
+        return _write_rounds(own, data, most, THREADS, advance)[0]
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOTSUP):
             return 0.0  # it is opened, but refuses this alignment

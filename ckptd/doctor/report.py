@@ -11,7 +11,7 @@ from typing import Any
 
 from ckptd.daemon.names import identify
 from ckptd.doctor import rates as measured
-from ckptd.doctor.budget import Verdict, grace_findings, judge, need_of, time_findings
+from ckptd.doctor.budget import Need, Verdict, grace_findings, judge, need_of, time_findings, without_room
 from ckptd.doctor.findings import LOSES, NOTES, WARNS, Finding, in_order
 from ckptd.doctor.machine import Machine
 from ckptd.doctor.notice import Notice, known_notices, replaced
@@ -21,7 +21,7 @@ from ckptd.doctor.rates import Advance, Rates
 from ckptd.doctor.room import SHM, Room, look_round
 from ckptd.doctor.size import Size, existing_store, given_size, stored_size
 from ckptd.doctor.slurm import slurm
-from ckptd.doctor.space import space_findings
+from ckptd.doctor.space import fits, space_findings
 from ckptd.doctor.systemd import find_unit, logind_notice, unit_findings, unit_notice
 from ckptd.errors import CkptdError, NoStoreError
 from ckptd.store import disk
@@ -65,12 +65,15 @@ class Report:
         return self.size.step_seconds if self.size else 0.0
 
     @property
+    def need(self) -> Need | None:
+        """What a dump takes; None where the size isn't known."""
+        return _need(self.size, self.rates, self.room)
+
+    @property
     def verdicts(self) -> list[Verdict]:
         """Each notice beside what the state needs; [] where the size isn't known."""
-        if self.size is None:
-            return []
-        need = need_of(self.size.nbytes, self.rates, self.wait)
-        return [judge(need, notice) for notice in self.notices]
+        need = self.need
+        return [judge(need, notice) for notice in self.notices] if need is not None else []
 
     @property
     def loses(self) -> list[Finding]:
@@ -79,20 +82,20 @@ class Report:
 
     def as_map(self) -> dict[str, Any]:
         """For --json: bytes, seconds, bytes a second; null for what isn't known or has no end."""
-        need = need_of(self.size.nbytes, self.rates, self.wait) if self.size else None
+        need = self.need
         words = {verdict.notice.name: verdict for verdict in self.verdicts}
         rates = {name: value or None for name, value in asdict(self.rates).items()}
         return {
             "ok": not self.loses,
             "size": asdict(self.size) if self.size else None,
-            "needs": asdict(need) if need else None,
+            "needs": {name: _finite(value) for name, value in asdict(need).items()} if need else None,
             "rates": rates,
             "room": {**asdict(self.room), "store": str(self.room.store), "folder": str(self.room.folder)},
             "place": asdict(self.place),
             "notices": [
                 {
                     "name": each.name, "here": each.here, "fact": each.fact, "machine": each.machine,
-                    "seconds": each.seconds if math.isfinite(each.seconds) else None,
+                    "seconds": _finite(each.seconds),
                     "memory": words[each.name].memory if words else None,
                     "disk": words[each.name].disk if words else None,
                     "remote": words[each.name].remote if words else None,
@@ -104,6 +107,16 @@ class Report:
             } if self.program else None,
             "findings": [asdict(each) for each in self.findings],
         }  # fmt: skip
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _need(size: Size | None, rates: Rates, room: Room) -> Need | None:
+    if size is None:
+        return None
+    return without_room(need_of(size.nbytes, rates, size.step_seconds), *fits(room, size))
 
 
 def examine(question: Question, machine: Machine, advance: Advance = lambda _: None) -> Report:
@@ -125,8 +138,8 @@ def examine(question: Question, machine: Machine, advance: Advance = lambda _: N
         findings += failed
     findings += told + place_findings(place)
     findings += space_findings(room, size, place, bool(question.remote)) + _hash(rates)
-    if size is not None:
-        need = need_of(size.nbytes, rates, size.step_seconds)
+    need = _need(size, rates, room)
+    if size is not None and need is not None:
         findings += time_findings(need, size, notices, bool(question.remote))
     return Report(place, room, rates, size, program, notices, in_order(findings + grace_findings(notices)))
 

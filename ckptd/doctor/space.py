@@ -18,6 +18,13 @@ DOCKER_SHM = 64 << 20
 """Bytes of a container's /dev/shm where nobody has said anything."""
 
 
+def fits(room: Room, size: Size) -> tuple[bool, bool]:
+    """Whether the state has room (in memory, on the disk)."""
+    shared = room.free if room.shm_free is None else room.shm_free
+    memory = min(room.available, shared) >= size.nbytes
+    return memory, room.writable and (size.checkpoints > 0 or room.free >= size.nbytes)
+
+
 def space_findings(room: Room, size: Size | None, place: Place, remote: bool) -> list[Finding]:
     """What there is no room for; less can be said where the size is not known."""
     return [

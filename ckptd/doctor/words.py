@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ckptd.doctor.budget import COMPARED, FITS, TIGHT, TOO_LONG, largest, need_of, seconds_text
 from ckptd.doctor.findings import WARNS, Finding
 from ckptd.doctor.report import Report
@@ -69,8 +71,10 @@ def state_words(report: Report, remote: str) -> str:
             "--size 24G says it."
         )
     what = f"A state of {bytes_text(size.nbytes)} ({size.whence})"
-    need = need_of(size.nbytes, rates, report.wait)
-    if need.memory is None or need.disk is None:
+    need = report.need
+    if need is not None and need.disk is not None and math.isinf(need.disk):
+        return f"{what} has no room here."
+    if need is None or need.memory is None or need.disk is None:
         return f"{what}; without measurements nothing can be said of the time that it needs."
     text = f"{what} is safe in memory after {seconds_text(need.memory)}, on the disk after {seconds_text(need.disk)}"
     if remote and need.remote is not None:
@@ -130,11 +134,13 @@ def _count(findings: list[Finding]) -> str:
 
 def _compared(report: Report) -> str:
     """What the state needs beside what the notices give, wherever they come."""
-    if report.size is None:
+    if report.size is None or report.need is None:
         return "The size of the state is yet to be known."
-    need = need_of(report.size.nbytes, report.rates, report.wait).disk
+    need = report.need.disk
     if need is None:
         return "How long a dump takes was not measured."
+    if math.isinf(need):
+        return f"{bytes_text(report.size.nbytes)} have no room here."
     text = f"{bytes_text(report.size.nbytes)} need {seconds_text(need)} here"
     limits = [each for each in report.verdicts if not each.notice.delays]
     if all(each.disk == FITS for each in limits):

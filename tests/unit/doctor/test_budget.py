@@ -9,6 +9,7 @@ from store_fixtures.making import make_checkpoint, make_segment
 
 from ckptd.doctor.budget import (
     FITS,
+    NO_ROOM,
     TIGHT,
     TOO_LONG,
     UNKNOWN,
@@ -19,6 +20,7 @@ from ckptd.doctor.budget import (
     need_of,
     seconds_text,
     time_findings,
+    without_room,
 )
 from ckptd.doctor.findings import LOSES, WARNS
 from ckptd.doctor.notice import GRACE, Notice, known_notices, replaced
@@ -46,6 +48,20 @@ def test_what_was_not_measured_is_not_known(rates):
     assert need.disk is None
     assert need.remote is None
     assert judge(need, STOP).disk == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("memory", "disk", "words"),
+    [
+        (True, True, (FITS, FITS)), (True, False, (FITS, NO_ROOM)), (False, True, (NO_ROOM, NO_ROOM)),
+        (False, False, (NO_ROOM, NO_ROOM)),
+    ],
+)  # fmt: skip
+def test_what_has_no_room_is_never_safe(memory, disk, words):
+    need = without_room(need_of(8 * 10**9, RATES), memory, disk)
+    judged = judge(need, replace(STOP, seconds=math.inf))
+    assert (judged.memory, judged.disk) == words
+    assert (time_findings(need, SIZE, [STOP], remote=False) == []) == (not (memory and disk))
 
 
 @pytest.mark.parametrize(

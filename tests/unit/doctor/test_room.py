@@ -10,7 +10,7 @@ from ckptd.doctor.findings import LOSES, WARNS
 from ckptd.doctor.place import AWS, Place
 from ckptd.doctor.room import Room, filesystem, look_round
 from ckptd.doctor.size import Size
-from ckptd.doctor.space import space_findings
+from ckptd.doctor.space import fits, space_findings
 
 GB = 10**9
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:   10000000 kB\n"
@@ -147,6 +147,19 @@ def test_memory_for_the_copy_and_for_both():
     assert found(limited)["memory"].severity == WARNS
     assert "MemoryMax=30G" in found(limited)["memory"].mend
     assert found(replace(ROOM, available=21 * GB)) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "there"),
+    [
+        ({}, SIZE, (True, True)), ({"shm_free": 9 * GB}, SIZE, (False, True)),
+        ({"available": 9 * GB}, SIZE, (False, True)),
+        ({"free": 9 * GB}, SIZE, (True, False)), ({"free": 9 * GB}, replace(SIZE, checkpoints=1), (True, True)),
+        ({"writable": False}, SIZE, (True, False)), ({"shm_free": None, "free": 9 * GB}, SIZE, (False, False)),
+    ],
+)  # fmt: skip
+def test_what_fits_where(changes, size, there):
+    assert fits(replace(ROOM, **changes), size) == there
 
 
 def test_a_limit_on_files():
