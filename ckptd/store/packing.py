@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from ckptd.memory.segment import ITEM_BYTES, Tensor
 from ckptd.store import compress, disk, hashing
+from ckptd.store.extents import Extent, open_direct, write_extents
 from ckptd.store.known import Known, identity
 from ckptd.store.manifest import FileEntry
 from ckptd.store.storages import ZSTD, Stored, key_of
@@ -17,6 +19,10 @@ from ckptd.store.tensorfile import make_head
 
 CHUNK = 4 << 20
 """Bytes hashed and written at a time."""
+HASHERS = 4
+"""Threads that hash, if there is much of it and as many processors."""
+MUCH = 16 << 20
+"""Bytes from which on several threads and writes past the page cache are worth it."""
 Step = Callable[[int], None]
 """Called with the bytes done since the last call; raises if the caller gives up."""
 
@@ -35,6 +41,8 @@ class Plan:
     """Which files a checkpoint will have, and which of them are new."""
 
     algorithm: str
+    data: memoryview
+    """All storages, as they lie in the segment."""
     stored: list[Stored] = field(default_factory=list)
     linked: list[FileEntry] = field(default_factory=list)
     new: dict[str, list[Item]] = field(default_factory=dict)
@@ -63,33 +71,49 @@ def make_plan(
     """
     views = [data[tensor.offset : tensor.offset + tensor.nbytes] for tensor in tensors]
     try:
-        return _plan(views, tensors, ident, work, known, algorithm, step, hurried)
+        keys = _keys(views, algorithm, step)
+        return _plan(data, views, keys, tensors, ident, work, known, algorithm, hurried)
     except BaseException:
         for view in views:
             view.release()
         raise
 
 
+def _keys(views: list[memoryview], algorithm: str, step: Step) -> list[str]:
+    """By what the bytes of each are known. Raises what ``step`` raises."""
+
+    def key(view: memoryview) -> str:
+        return key_of(digest(view, algorithm, step), view.nbytes)
+
+    big = [number for number, view in enumerate(views) if view.nbytes >= CHUNK]
+    threads = min(HASHERS, len(os.sched_getaffinity(0)), len(big))
+    if threads < 2:
+        return [key(view) for view in views]
+    from concurrent.futures import ThreadPoolExecutor  # here: most checkpoints of a short job are small
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = dict(zip(big, pool.map(lambda number: key(views[number]), big), strict=True))
+        return [found[number] if number in found else key(view) for number, view in enumerate(views)]
+
+
 def _plan(
+    data: memoryview,
     views: list[memoryview],
+    keys: list[str],
     tensors: Sequence[Tensor],
     ident: str,
     work: Path,
     known: Known,
     algorithm: str,
-    step: Step,
     hurried: Callable[[], bool],
 ) -> Plan:
     items: dict[str, Item] = {}
-    keys: list[str] = []
-    for view, tensor in zip(views, tensors, strict=True):
-        key = key_of(digest(view, algorithm, step), tensor.nbytes)
-        keys.append(key)
+    for view, tensor, key in zip(views, tensors, keys, strict=True):
         if key in items:
             view.release()
         else:
             items[key] = Item(key, tensor, view)
-    plan = Plan(algorithm)
+    plan = Plan(algorithm, data)
     where: dict[str, str] = {}
     for name, provided in known.usable(items, algorithm, hurried).items():
         if _link(known, name, work):
@@ -112,6 +136,10 @@ def _plan(
 def digest(view: memoryview, algorithm: str, step: Step) -> str:
     """The hash of some bytes, hex."""
     hasher = hashing.hasher(algorithm)
+    if view.nbytes <= CHUNK:
+        step(0)
+        hasher.update(view)
+        return hasher.hexdigest()
     for start in range(0, view.nbytes, CHUNK):
         step(0)
         with view[start : start + CHUNK] as chunk:
@@ -148,7 +176,8 @@ class PackFile:
         for item in self._items:
             tensors.append(self._entry(item, offset, item.view.nbytes))
             offset += tensors[-1].nbytes
-        self._head = len(make_head(tensors))
+        self._expected = make_head(tensors)
+        self._head = len(self._expected)
         self.room = self._head + offset
         """Bytes that it takes at most."""
 
@@ -158,13 +187,16 @@ class PackFile:
             return Tensor(item.key + ZSTD, "U8", bound, offset)
         return Tensor(item.key, item.tensor.dtype, nbytes, offset)
 
-    def write(self, fd: int, algorithm: str, step: Step) -> FileEntry:
-        """Write it to an empty file. Raises OSError, and what ``step`` raises."""
-        os.lseek(fd, self._head, os.SEEK_SET)
+    def write(self, fd: int, algorithm: str, step: Step, data: memoryview) -> FileEntry:
+        """Write it to an empty file; the items lie in ``data``. Raises OSError, and what ``step`` raises."""
+        direct = self._write_direct(fd, step, data)
+        os.lseek(fd, self._head + direct, os.SEEK_SET)
         offset = 0
         tensors: list[Tensor] = []
         for item in self._items:
-            if item.key in self._small:
+            if offset < direct:
+                tensors.append(self._entry(item, offset, item.view.nbytes))
+            elif item.key in self._small:
                 frame = compress.squeeze(item.view)
                 tensors.append(Tensor(item.key + ZSTD, "U8", len(frame), offset))
                 disk.write_all(fd, frame)
@@ -173,7 +205,7 @@ class PackFile:
                 tensors.append(Tensor(item.key, item.tensor.dtype, item.view.nbytes, offset))
                 write_view(fd, item.view, step)
             offset += tensors[-1].nbytes
-        head = make_head(tensors, self._head)
+        head = make_head(tensors, self._head) if self._small else self._expected
         os.lseek(fd, 0, os.SEEK_SET)
         disk.write_all(fd, head)
         step(len(head))
@@ -181,6 +213,29 @@ class PackFile:
         hasher = hashing.hasher(algorithm)
         hasher.update(head)
         return FileEntry(self.name, len(head) + offset, hashing.written(algorithm, hasher), len(head))
+
+    def _write_direct(self, fd: int, step: Step, data: memoryview) -> int:
+        """Write the items that are as they are in memory past the page cache, if that is worth it; their bytes."""
+        extents, at = [], self._head
+        for item in self._items:
+            if item.key in self._small:
+                break
+            extents.append(Extent(at, item.tensor.offset, item.view.nbytes))
+            at += item.view.nbytes
+        if at - self._head < MUCH:
+            return 0
+        direct = open_direct(fd)
+        if direct is None:
+            return 0
+        try:
+            write_extents(direct, data, extents, step)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return 0  # a file system that opens it so, but does not write so
+        finally:
+            os.close(direct)
+        return at - self._head
 
 
 def write_view(fd: int, view: memoryview, step: Step) -> None:

@@ -159,7 +159,7 @@ class _Job:
             self._reserve(pack.name, pack.room)
         for name, data in rest.items():
             self._reserve(name, len(data))
-        files = [pack.write(self._fds[pack.name], plan.algorithm, self._step) for pack in packs]
+        files = [pack.write(self._fds[pack.name], plan.algorithm, self._step, plan.data) for pack in packs]
         for name, data in rest.items():
             hasher = hashing.hasher(plan.algorithm)
             hasher.update(data)

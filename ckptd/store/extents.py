@@ -1,0 +1,139 @@
+"""Writes much data from memory to a file as fast as the disk takes it: several threads, past the page cache.
+
+O_DIRECT wants addresses, offsets and lengths in whole blocks (open(2)). What lies in memory as it is to lie in the
+file is written from where it is; the rest goes through buffers of whole blocks.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+BLOCK = 4096
+PART = 8 << 20
+"""Bytes of one write."""
+THREADS = 4
+"""Writes that are under way at a time."""
+Step = Callable[[int], None]
+
+
+class Extent(NamedTuple):
+    """Bytes of memory that belong to a place of the file."""
+
+    at: int
+    """Bytes from the start of the file; the first one's is a multiple of BLOCK."""
+    offset: int
+    """Bytes from the start of the memory."""
+    nbytes: int
+
+
+def merge(extents: Sequence[Extent]) -> list[Extent]:
+    """The same with neighbours joined. They must be in the order of the file, without holes."""
+    merged: list[Extent] = []
+    for each in extents:
+        last = merged[-1] if merged else None
+        if last is not None and (last.at + last.nbytes, last.offset + last.nbytes) == (each.at, each.offset):
+            merged[-1] = Extent(last.at, last.offset, last.nbytes + each.nbytes)
+        elif each.nbytes:
+            merged.append(each)
+    return merged
+
+
+def open_direct(fd: int) -> int | None:
+    """The same file once more, for writing past the page cache; None where the file system can't."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def write_extents(fd: int, data: memoryview, extents: Sequence[Extent], step: Step) -> None:
+    """Write all of them to ``fd``, which open_direct opened. The last block is filled up with zeros.
+
+    Raises OSError, and what ``step`` raises; ``step`` is called on several threads with the bytes written.
+    """
+    work = _parts(merge(extents))
+    lock = threading.Lock()
+    failed: list[BaseException] = []
+
+    def write_some() -> None:
+        buffer = mmap.mmap(-1, PART)
+        try:
+            while not failed:
+                with lock:
+                    part = next(work, None)
+                if part is None:
+                    return
+                done = _write(fd, data, part, buffer)
+                with lock:
+                    step(done)
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            failed.append(error)
+        finally:
+            buffer.close()
+
+    threads = [threading.Thread(target=write_some, daemon=True) for _ in range(THREADS - 1)]
+    for thread in threads:
+        thread.start()
+    write_some()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _parts(extents: Sequence[Extent]) -> Iterator[list[Extent]]:
+    """What belongs into one write each: PART bytes of the file, but for the last."""
+    part: list[Extent] = []
+    room = PART
+    for each in extents:
+        at, offset, left = each
+        while left:
+            count = min(left, room)
+            part.append(Extent(at, offset, count))
+            at, offset, left, room = at + count, offset + count, left - count, room - count
+            if not room:
+                yield part
+                part, room = [], PART
+    if part:
+        yield part
+
+
+def _write(fd: int, data: memoryview, part: list[Extent], buffer: mmap.mmap) -> int:
+    begin = part[0].at
+    size = sum(each.nbytes for each in part)
+    whole = size + -size % BLOCK
+    first = part[0]
+    if len(part) == 1 and first.offset % BLOCK == 0 and whole == size:
+        with data[first.offset : first.offset + size] as source:
+            _write_all(fd, source, begin)
+        return size
+    for each in part:
+        with data[each.offset : each.offset + each.nbytes] as source:
+            buffer[each.at - begin : each.at - begin + each.nbytes] = source
+    buffer[size:whole] = bytes(whole - size)
+    with memoryview(buffer) as view, view[:whole] as filled:
+        _write_all(fd, filled, begin)
+    return size
+
+
+def _write_all(fd: int, view: memoryview, at: int) -> None:
+    done = 0
+    while done < view.nbytes:
+        with view[done:] as rest:
+            done += os.pwrite(fd, rest, at + done)
+        if done % BLOCK and done < view.nbytes:
+            done -= done % BLOCK  # a short write: go on at a whole block
+
+
+def start_writing(fd: int, offset: int, nbytes: int) -> None:
+    """Have the kernel begin to write out a part of a file, so that fsync has less to wait for."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        call = ctypes.CDLL(None).sync_file_range
+        call(fd, ctypes.c_longlong(offset), ctypes.c_longlong(nbytes), 2)  # SYNC_FILE_RANGE_WRITE
