@@ -50,7 +50,7 @@ SHARE = 4
 """Of what is free, at most the ``SHARE``-th part is used for measuring."""
 CHUNK = 8 << 20
 """Bytes written at a time."""
-WRITES_DIRECT = False
+WRITES_DIRECT = True
 """Whether ckptd.store's writer goes past the page cache where it can: what is promised is what it does."""
 
 

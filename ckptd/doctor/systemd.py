@@ -40,10 +40,12 @@ class Unit:
     """It is the user's own manager's."""
     properties: dict[str, str]
 
-    @property
-    def edit(self) -> str:
-        """The command that changes it."""
-        return f"systemctl {'--user ' if self.user else ''}edit {self.name}"
+    def mend(self, line: str) -> str:
+        """How it gets a line of its [Service] section. A scope has no main process, so it gives way to a service."""
+        user = "--user " if self.user else ""
+        if self.name.endswith(".scope"):
+            return f"systemd-run {user}--pipe --property={line} ckptd run -- CMD"
+        return f"systemctl {user}edit {self.name}: [Service] {line}"
 
 
 def own_unit(machine: Machine) -> tuple[str, bool]:
@@ -96,7 +98,7 @@ def unit_notice(unit: Unit) -> list[Notice]:
         return []
     if unit.properties.get("SendSIGKILL") == "no":
         stop = math.inf
-    mend = f"{unit.edit}: [Service] TimeoutStopSec={{need}}"
+    mend = unit.mend("TimeoutStopSec={need}")
     return [Notice(STOP, stop, here=True, mend=mend, fact=f"TimeoutStopSec of {unit.name}")]
 
 
@@ -112,17 +114,17 @@ def unit_findings(unit: Unit) -> list[Finding]:
             f"{unit.name} has KillMode=control-group: a stop signals every process at once, DataLoader workers too, "
             "and the job can fail on their death before it is saved"
         )
-        found.append(Finding("KillMode", LOSES, text, f"{unit.edit}: [Service] KillMode=mixed"))
+        found.append(Finding("KillMode", LOSES, text, unit.mend("KillMode=mixed")))
     elif mode in ("process", "none"):
         text = f"{unit.name} has KillMode={mode}: processes that hang are left running on the machine"
-        found.append(Finding("KillMode", WARNS, text, f"{unit.edit}: [Service] KillMode=mixed"))
+        found.append(Finding("KillMode", WARNS, text, unit.mend("KillMode=mixed")))
     again = f"{STOPPED}" in unit.properties.get("RestartForceExitStatus", "").split()
     if unit.name.endswith(".service") and not again and unit.properties.get("Restart") in ("no", ""):
         text = (
             f"{unit.name} is not started again after a checkpoint (exit status {STOPPED}) but by a reboot, if it is "
             "enabled, or by hand"
         )
-        line = f"{unit.edit}: [Service] RestartForceExitStatus={STOPPED}"
+        line = unit.mend(f"RestartForceExitStatus={STOPPED}")
         found.append(Finding("Restart", NOTES, text, line))
     return found
 

@@ -116,7 +116,20 @@ def test_a_unit_of_the_users_own_manager_is_asked_there(machine):
     programs = {"systemctl": f'[ "$1" = --user ] || exit 1\n{show(stop="5s")["systemctl"]}'}
     unit = unit_of(machine({"/proc/self/cgroup": cgroup}, programs))
     assert unit_notice(unit)[0].seconds == 5
-    assert unit.edit == "systemctl --user edit train.service"
+    assert unit.mend("X=1") == "systemctl --user edit train.service: [Service] X=1"
+
+
+def test_a_scope_gives_way_to_a_service(machine):
+    said = SHOW.replace("train.service", "run-1.scope").format(
+        stop="3s", mode="control-group", restart="", force="", kill="yes"
+    )
+    unit = unit_of(machine({"/proc/self/cgroup": "0::/system.slice/run-1.scope\n"}, {"systemctl": said}))
+    assert [each.mend for each in unit_findings(unit)] == [
+        "systemd-run --pipe --property=KillMode=mixed ckptd run -- CMD"
+    ]
+    assert (
+        unit_notice(unit)[0].mend.format(need=9).startswith("systemd-run --pipe --property=TimeoutStopSec=9 ")
+    )
 
 
 def test_a_named_unit_that_is_not_there_is_refused(machine):
