@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from benchmarks.figures import Figure
 from benchmarks.options import common
 from benchmarks.rounds import in_turn, rivals, turns
 
-MANY, FEW = 10_000, 10
-"""Numbers of tensors with the same bytes that are compared."""
+FEW = 10
+"""Tensors that many with the same bytes are compared with."""
 WARM_STEPS = 5
 """Steps before the signal."""
 SMALL = 1 << 20
@@ -54,8 +55,10 @@ def dump(folder: Path, size: int, tensors: int) -> dict[str, float]:
     }
 
 
-def measure(size: int, tensors: int, repeat: int, parent: Path | None, *, quiet: bool) -> dict[str, Any]:
-    """All rounds, their seconds by name, and the figures."""
+def measure(
+    size: int, tensors: int, many: int, repeat: int, parent: Path | None, *, quiet: bool
+) -> dict[str, Any]:
+    """All rounds, their seconds by name, and the figures. ``many`` 0: no comparison of numbers of tensors."""
     with job.scratch(parent) as folder:
         dump(folder, SMALL, FEW)
 
@@ -65,27 +68,20 @@ def measure(size: int, tensors: int, repeat: int, parent: Path | None, *, quiet:
         def others(turn: int) -> dict[str, float]:
             return rivals(folder, size, tensors, turn)
 
-        rounds = [
-            in_turn(
-                [
-                    lambda: ours(tensors, "ckptd"),
-                    partial(others, turn),
-                    lambda: ours(MANY, "many"),
-                    lambda: ours(FEW, "few"),
-                ],
-                turn,
-            )
-            for turn in turns(repeat, quiet=quiet)
-        ]
+        def parts(turn: int) -> list[Callable[[], dict[str, float]]]:
+            beside = [partial(ours, many, "many"), partial(ours, FEW, "few")] if many else []
+            return [partial(ours, tensors, "ckptd"), partial(others, turn), *beside]
+
+        rounds = [in_turn(parts(turn), turn) for turn in turns(repeat, quiet=quiet)]
         about = machine.describe(folder)
     seconds = figures.columns(rounds)
     return {
-        "machine": about, "size": size, "tensors": tensors, "rounds": repeat, "seconds": seconds,
-        "figures": [each.describe() for each in compare(seconds, tensors)],
+        "machine": about, "size": size, "tensors": tensors, "many": many, "rounds": repeat,
+        "seconds": seconds, "figures": [each.describe() for each in compare(seconds, many)],
     }  # fmt: skip
 
 
-def compare(seconds: dict[str, list[float]], tensors: int) -> list[Figure]:
+def compare(seconds: dict[str, list[float]], many: int) -> list[Figure]:
     """Ours beside the others."""
     safe, durable = seconds["ckptd_safe"], seconds["ckptd_durable"]
 
@@ -107,14 +103,16 @@ def compare(seconds: dict[str, list[float]], tensors: int) -> list[Figure]:
             beside(to_durable, durable, name, NAMES[name], 0.6 if name == "torch_save" else None)
             for name in ("torch_save", "safetensors", "dcp_save", "dcp_async_save")
         ),
-        Figure(
-            f"durable, {MANY} tensors", seconds["many_durable"], f"same bytes, {FEW} tensors",
-            seconds["few_durable"], 2,
-        ),
-        Figure(
-            f"safe, {MANY} tensors", seconds["many_safe"], f"same bytes, {FEW} tensors", seconds["few_safe"]
-        ),
-    ]  # fmt: skip
+        *(_by_number(seconds, many) if many else []),
+    ]
+
+
+def _by_number(seconds: dict[str, list[float]], many: int) -> list[Figure]:
+    beside = f"same bytes, {FEW} tensors"
+    return [
+        Figure(f"durable, {many} tensors", seconds["many_durable"], beside, seconds["few_durable"], 2),
+        Figure(f"safe, {many} tensors", seconds["many_safe"], beside, seconds["few_safe"]),
+    ]
 
 
 NAMES = {
@@ -124,7 +122,7 @@ NAMES = {
     "ckptd_durable": "ckptd: signal to durable", "write": "write", "write_direct": "O_DIRECT write",
     "torch_save": "torch.save + fsync", "safetensors": "safetensors + fsync", "dcp_save": "dcp.save",
     "dcp_async_save": "dcp.async_save, until durable",
-    "many_durable": f"ckptd: durable, {MANY} tensors", "few_durable": f"ckptd: durable, {FEW} tensors",
+    "many_durable": "ckptd: durable, many tensors", "few_durable": f"ckptd: durable, {FEW} tensors",
 }  # fmt: skip
 
 
@@ -142,9 +140,15 @@ def title(result: dict[str, Any]) -> str:
 
 @click.command()
 @common(size="1G", tensors=200, repeat=5)
-def main(size: int, tensors: int, repeat: int, folder: Path | None, as_json: bool, keep: bool) -> None:
+@click.option(
+    "--many", type=click.IntRange(min=0), default=10_000, show_default=True,
+    help="Small tensors whose dump is set beside that of ten; 0: don't.",
+)  # fmt: skip
+def main(
+    size: int, tensors: int, many: int, repeat: int, folder: Path | None, as_json: bool, keep: bool
+) -> None:
     """How long a dump takes, beside copies, writes and other ways to save."""
-    result = measure(size, tensors, repeat, folder, quiet=as_json)
+    result = measure(size, tensors, many, repeat, folder, quiet=as_json)
     if keep:
         machine.keep("dump", result)
         draw(result)
