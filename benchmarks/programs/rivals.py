@@ -2,9 +2,10 @@
 
     python rivals.py --size BYTES --tensors N --folder FOLDER [--first K] [--only NAME ...] [--times N] [--leave]
 
-Each is called once before with a little state. Prints a JSON map of names to seconds, the median of ``--times`` (copies: of three at least). Whatever writes to the
-disk ends with fsync of the file and of its folder; what was written is removed, and that made durable, before the
-next begins. ``--first`` is which of them begins: another one each time, so that none profits from its place.
+Prints a JSON map of names to seconds, the median of ``--times`` (copies: of three at least); each is called once
+before, with a little state. Whatever writes to the disk ends with fsync of the file and of its folder; what was
+written is removed, and that made durable, before the next begins. ``--first`` is which of them begins: another one
+each time, so that none profits from its place.
 """
 
 from __future__ import annotations
