@@ -207,7 +207,7 @@ class Verdict:
     """What verify_checkpoint found, as a value."""
 
     state: str
-    """'complete', 'damaged', or 'unknown' where this installation can't tell."""
+    """'complete', 'damaged', 'unknown' where this installation can't tell, or 'removed' while it was read."""
     why: str = ""
     """One sentence, if it isn't complete."""
 
@@ -222,6 +222,8 @@ def judge(path: Path, *, data: bool, progress: Progress | None = None) -> Verdic
     try:
         verify_checkpoint(path, data=data, progress=progress)
     except DamagedError as error:
+        if not path.is_dir():
+            return Verdict("removed", "somebody, or the policy, has removed it meanwhile")
         return Verdict("damaged", str(error))
     except RefusedError as error:
         return Verdict("unknown", str(error))

@@ -1,6 +1,8 @@
 """scripts/torture: kills by the thousand, and power that fails at every point.
 
-scripts/torture store [--rounds N] [--seed S] [--keep]    N kills
+scripts/torture store [--rounds N] [--seed S] [--keep]    N kills of a process that works on a store
+scripts/torture pair, upload, s3                          N kills of two processes on one store, and of one that
+                                                          uploads to a folder or to an S3 server
 scripts/torture power [--rounds N] [--seed S] [--keep]    N commits, the power failing before each call to the disk
 """
 
@@ -17,9 +19,9 @@ from typing import Any
 
 from faults import fileops
 
-from torture import kill, power
+from torture import far, kill, pair, power
 
-ROUNDS = {"store": 50, "power": 4}
+ROUNDS = {"store": 50, "pair": 50, "upload": 50, "s3": 20, "power": 4}
 
 
 def main() -> None:
@@ -36,15 +38,11 @@ def main() -> None:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     if options.what == "power" and not fileops.compiler():
         sys.exit("scripts/torture: to record what a process does to its disk a C compiler is needed (cc)")
-    if options.what == "store" and fileops.compiler() and not fileops.loaded():
+    if options.what not in ("power", "s3") and fileops.compiler() and not fileops.loaded():
         _again_with_library()
     folder = Path(os.environ.get("FILEOPS_UNDER") or tempfile.mkdtemp(prefix="ckptd-torture-"))
     try:
-        tally = (
-            kill.torture(folder, rounds, seed)
-            if options.what == "store"
-            else power.cut_power(folder, rounds, seed)
-        )
+        tally = _torture(options.what, folder, rounds, seed)
     except Exception:
         print(f"what was written is kept in {folder}", file=sys.stderr)
         raise
@@ -52,6 +50,20 @@ def main() -> None:
     print(f"seed {seed}: {tally}")
     if options.keep:
         _keep(f"torture-{options.what}", {"seed": seed, **tally.as_json()})
+
+
+def _torture(what: str, folder: Path, rounds: int, seed: int) -> kill.Tally | power.Tally:
+    if what == "power":
+        return power.cut_power(folder, rounds, seed)
+    if what == "s3":
+        server, url = far.serve()
+        with server:
+            try:
+                return kill.torture(far.bucket_remote(folder, url), rounds, seed)
+            finally:
+                server.kill()
+    scenes = {"store": kill.store, "pair": pair.pair, "upload": far.folder_remote}
+    return kill.torture(scenes[what](folder), rounds, seed)
 
 
 def _again_with_library() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckptd.daemon.places import SegmentFolder
+from ckptd.remote.journal import JOURNAL
 from ckptd.store import index, layout
 from ckptd.store.leftovers import EARLIER, prune_job
 from ckptd.store.lock import holder
@@ -32,8 +33,10 @@ class Promises:
     newest: str = ""
     """The last that was committed; '' where it may be gone."""
     copied: str = ""
+    uploaded: str = ""
     pinned: frozenset[str] = frozenset()
     commits: int = 0
+    uploads: int = 0
 
     def after(self, lines: Iterable[str]) -> Promises:
         """The same, and what was said since."""
@@ -42,6 +45,8 @@ class Promises:
             word, _, name = line.partition(" ")
             if word == "committed":
                 now = replace(now, newest=name, commits=now.commits + 1)
+            elif word == "uploaded":
+                now = replace(now, uploaded=name, uploads=now.uploads + 1)
             elif word == "copied":
                 now = replace(now, copied=name)
             elif word == "pinned":
@@ -53,16 +58,20 @@ class Promises:
         return now
 
 
-def check(setting: Setting, promises: Promises) -> list[str]:
-    """Check both stores as a next process finds them; returns names of the checkpoints. Raises BrokenError."""
+def check(setting: Setting, promises: Promises, *, beside: bool = False) -> list[str]:
+    """Check both stores as a next process finds them; returns names of the checkpoints. Raises BrokenError.
+
+    ``beside``: another process was at work, which may have forgotten what was said, in favour of something newer
+    that was not said any more.
+    """
     if not (setting.store / layout.MARKER).exists() and not promises.newest:
         return []
     folder = layout.open_store(setting.store, create=False).job(JOB)
-    _expect(holder(folder) is None, "the lock of a dead process is held")
-    names = _check_job(folder, promises.newest)
-    _expect(promises.pinned <= {*names}, f"pinned, and gone: {promises.pinned - {*names}}")
+    expect(holder(folder) is None, "the lock of a dead process is held")
+    names = _check_job(folder, promises.newest, beside=beside)
+    expect(promises.pinned <= {*names}, f"pinned, and gone: {promises.pinned - {*names}}")
     for name in promises.pinned:
-        _expect(read_mark(folder.checkpoints / name).pinned, f"{name} is not pinned any more")
+        expect(read_mark(folder.checkpoints / name).pinned, f"{name} is not pinned any more")
     if (folder.path / layout.JOB_FILE).exists():
         folder.load()
     if (setting.other / layout.MARKER).exists():
@@ -71,31 +80,32 @@ def check(setting: Setting, promises: Promises) -> list[str]:
     return names
 
 
-def _check_job(folder: layout.JobFolder, newest: str) -> list[str]:
+def _check_job(folder: layout.JobFolder, newest: str, *, beside: bool = False) -> list[str]:
     names = []
     for item in list_checkpoints(folder):
-        _expect(not item.error, f"{item.path.name} is listed: {item.error}")
+        expect(not item.error, f"{item.path.name} is listed: {item.error}")
         verify_checkpoint(item.path)
-        _check_contents(item.path)
+        check_contents(item.path)
         names.append(item.path.name)
-    _expect(not newest or newest in names, f"{newest} was committed and is gone; there are {names}")
+    there = newest in names or (beside and names[-1:] > [newest])
+    expect(not newest or there, f"{newest} was committed and is gone; there are {names}")
     found = newest_valid(folder)
-    _expect((found.path.name if found else "") == (names[-1] if names else ""), "the newest is not whole")
+    expect((found.path.name if found else "") == (names[-1] if names else ""), "the newest is not whole")
     return names
 
 
-def _check_contents(path: Path) -> None:
+def check_contents(path: Path) -> None:
     """What a resume reads is what was in memory."""
     with OpenCheckpoint(path) as opened:
         step = opened.manifest.step
-        _expect(opened.graph() == graph(step), f"{path.name} has another graph")
+        expect(opened.graph() == graph(step), f"{path.name} has another graph")
         wanted = contents(step)
-        _expect(set(opened.tensors) == set(wanted), f"{path.name} has other tensors")
+        expect(set(opened.tensors) == set(wanted), f"{path.name} has other tensors")
         for name, data in wanted.items():
             view = opened.storage(name)
             same = view == data
             view.release()
-            _expect(same, f"{name} in {path.name} has other bytes")
+            expect(same, f"{name} in {path.name} has other bytes")
 
 
 def check_nothing_left(setting: Setting) -> None:
@@ -107,27 +117,28 @@ def check_nothing_left(setting: Setting) -> None:
             prune_job(folder)
             _check_names(folder)
         others = {path.name for path in place.iterdir()} - {layout.MARKER, layout.JOBS}
-        _expect(not others, f"{others} is left in {place.name}")
+        expect(not others, f"{others} is left in {place.name}")
     SegmentFolder("torture", setting.folder.path / "segments", setting.shm).close()
-    _expect(not any(setting.shm.iterdir()), "a segment is left")
+    expect(not any(setting.shm.iterdir()), "a segment is left")
 
 
 def _check_names(folder: layout.JobFolder) -> None:
-    own = {layout.JOB_FILE, layout.LOCK_FILE, layout.WORK_FOLDER, layout.CHECKPOINTS, index.INDEX}
+    own = {layout.JOB_FILE, layout.LOCK_FILE, layout.WORK_FOLDER, layout.CHECKPOINTS, index.INDEX, JOURNAL}
     others = {path.name for path in folder.path.iterdir()} - own
     if not index.entries(folder):  # then what --fresh has put aside may still be wanted
         others = {name for name in others if not name.startswith(EARLIER)}
-    _expect(not others, f"{others} is left in the job's folder")
+    expect(not others, f"{others} is left in the job's folder")
     for place in (folder.work, folder.checkpoints):
         inside = {path.name for path in place.iterdir()} if place.exists() else set()
         listed = set(index.folder_names(folder)) if place == folder.checkpoints else set()
-        _expect(inside == listed, f"{inside - listed} is left in {place.name}")
+        expect(inside == listed, f"{inside - listed} is left in {place.name}")
     for name in index.folder_names(folder):
         files = [path.name for path in (folder.checkpoints / name).iterdir()]
         odd = [file for file in files if file not in (MANIFEST, PIN) and not _FILE.fullmatch(file)]
-        _expect(not odd, f"{odd} is left in checkpoint {name}")
+        expect(not odd, f"{odd} is left in checkpoint {name}")
 
 
-def _expect(true: bool, otherwise: str) -> None:
+def expect(true: bool, otherwise: str) -> None:
+    """Raise BrokenError unless it is so."""
     if not true:
         raise BrokenError(otherwise)

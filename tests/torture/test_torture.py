@@ -1,4 +1,4 @@
-"""Fifty rounds of what scripts/torture does a thousand times: see benchmarks/results/torture-store.json."""
+"""Some rounds of what scripts/torture does a thousand times: see benchmarks/results/torture-*.json."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import pytest
 from faults import fileops
 
 TESTS = Path(__file__).parents[1]
-ROUNDS = 50
 
 
+@pytest.mark.parametrize(("what", "rounds"), [("store", 50), ("pair", 15), ("upload", 15)])
 def test_a_process_killed_at_any_moment_leaves_whole_checkpoints(
-    seeded: random.Random, tmp_path: Path
+    seeded: random.Random, tmp_path: Path, what: str, rounds: int
 ) -> None:
     seed = seeded.randrange(10**6)
     ended = subprocess.run(
-        [sys.executable, "-m", "torture", "store", "--rounds", str(ROUNDS), "--seed", str(seed)],
+        [sys.executable, "-m", "torture", what, "--rounds", str(rounds), "--seed", str(seed)],
         env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "TMPDIR": str(tmp_path)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    assert f"seed {seed}: {ROUNDS} rounds, " in ended.stdout
-    assert "half written" in ended.stdout, "no kill hit a write"
+    assert f"seed {seed}: {rounds} rounds, " in ended.stdout
+    if rounds >= 50:
+        assert "half written" in ended.stdout, "no kill hit a write"
     if fileops.compiler():
-        assert f"{ROUNDS} rounds, 0 killed at a change" not in ended.stdout
+        assert f"{rounds} rounds, 0 killed at a change" not in ended.stdout
 
 
 def test_what_is_not_right_is_found(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from ckptd.errors import DamagedError, RefusedError
 from ckptd.store import hashing
 from ckptd.store.layout import open_store
 from ckptd.store.reader import OpenCheckpoint, list_checkpoints, newest_valid
-from ckptd.store.verify import verify_checkpoint
+from ckptd.store.verify import judge, verify_checkpoint
 
 FILES = ("manifest.json", "storages.msgpack", "tensors-*.safetensors", "graph.msgpack*")
 
@@ -286,3 +286,10 @@ for step in range(1, 10**6):
         newest_valid(folder)
     assert process.poll() is None
     process.kill()
+
+
+def test_what_was_removed_meanwhile_is_not_damaged(folder, segment):
+    path = make_checkpoint(folder, segment, 1)
+    shutil.rmtree(path)
+    assert judge(path, data=True).state == "removed"
+    assert judge(path, data=True).ok
