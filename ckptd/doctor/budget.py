@@ -1,8 +1,9 @@
 """Whether a job's state fits into the time that a notice leaves.
 
 What a dump takes is reckoned from the rates measured here, in the order in which ckptd works: the wait for a safe
-point (one step, where its length is known), the copy into shared memory, the hash and the write with its fsync, the
-upload. The parts are added up though some overlap, and MARGIN is kept free, so that what is said to fit fits.
+point (one step, where its length is known), the copy into shared memory (which is made ready ahead, up to a share of
+the memory that is to be had), the hash and the write with its fsync, the upload. The parts are added up though some
+overlap, and MARGIN is kept free, so that what is said to fit fits.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ class Verdict:
     remote: str
 
 
-def need_of(nbytes: int, rates: Rates, wait: float = 0.0) -> Need:
-    """What a dump of so many bytes takes here. ``wait``: seconds until the next safe point."""
-    memory = _after(wait, nbytes, rates.copy)
+def need_of(nbytes: int, rates: Rates, wait: float = 0.0, ready: int = 0) -> Need:
+    """What a dump of so many bytes takes here.
+
+    ``wait``: seconds until the next safe point; ``ready``: bytes up to which memory is made ready ahead.
+    """
+    memory = _after(wait, nbytes, rates.copy_again if nbytes <= ready else rates.copy)
     disk = _after(_after(memory, nbytes, rates.hash), nbytes, rates.disk)
     return Need(memory, disk, _after(disk, nbytes, rates.upload))
 
@@ -61,13 +65,21 @@ def _after(begun: float | None, nbytes: int, rate: float) -> float | None:
     return begun + nbytes / rate if begun is not None and rate else None
 
 
-def largest(seconds: float, rates: Rates, wait: float = 0.0) -> tuple[float, float]:
-    """Bytes of the largest state that is safe (in memory, on disk) in that time, the margin kept."""
+def largest(seconds: float, rates: Rates, wait: float = 0.0, ready: int = 0) -> tuple[float, float]:
+    """Bytes of the largest state that is safe (in memory, on disk) in that time, the margin kept; as for need_of."""
     left = max(0.0, MARGIN * seconds - wait)
-    per_byte = [1 / rate for rate in (rates.copy, rates.hash, rates.disk) if rate]
-    if not rates.copy:
+    if not (rates.copy and rates.copy_again):
         return 0.0, 0.0
-    return left * rates.copy, left / sum(per_byte) if len(per_byte) == 3 else 0.0
+    rest = 1 / rates.hash + 1 / rates.disk if rates.hash and rates.disk else 0.0
+    return (
+        _largest(left, 1 / rates.copy, 1 / rates.copy_again, ready),
+        _largest(left, 1 / rates.copy + rest, 1 / rates.copy_again + rest, ready) if rest else 0.0,
+    )
+
+
+def _largest(left: float, new: float, again: float, ready: int) -> float:
+    """Seconds, and seconds a byte: of what is not made ready, and of what is."""
+    return max(min(left / again, ready), left / new)
 
 
 def judge(need: Need, notice: Notice) -> Verdict:

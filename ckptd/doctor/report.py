@@ -21,7 +21,7 @@ from ckptd.doctor.rates import Advance, Rates
 from ckptd.doctor.room import SHM, Room, look_round
 from ckptd.doctor.size import Size, existing_store, given_size, stored_size
 from ckptd.doctor.slurm import slurm
-from ckptd.doctor.space import fits, space_findings
+from ckptd.doctor.space import fits, made_ready, space_findings
 from ckptd.doctor.systemd import find_unit, logind_notice, unit_findings, unit_notice
 from ckptd.errors import CkptdError, NoStoreError
 from ckptd.store import disk
@@ -63,6 +63,11 @@ class Report:
     def wait(self) -> float:
         """Seconds until a safe point, as far as known."""
         return self.size.step_seconds if self.size else 0.0
+
+    @property
+    def ready(self) -> int:
+        """Bytes up to which memory is made ready for a dump ahead."""
+        return made_ready(self.room)
 
     @property
     def need(self) -> Need | None:
@@ -116,7 +121,8 @@ def _finite(value: float | None) -> float | None:
 def _need(size: Size | None, rates: Rates, room: Room) -> Need | None:
     if size is None:
         return None
-    return without_room(need_of(size.nbytes, rates, size.step_seconds), *fits(room, size))
+    need = need_of(size.nbytes, rates, size.step_seconds, made_ready(room))
+    return without_room(need, *fits(room, size))
 
 
 def examine(question: Question, machine: Machine, advance: Advance = lambda _: None) -> Report:

@@ -14,6 +14,10 @@ KEPT = 3
 """Checkpoints that stay where no --keep flag says otherwise."""
 TOO_LARGE = LOSES
 """What it means that the state doesn't fit into shared memory: the dump fails."""
+READY_SHARE = 0.5
+READY_SPARE = 32 << 20
+"""The agent makes memory ready for a dump if it takes no more than that part of what is to be had then (bytes more
+for what can't be known ahead): ckptd_agent.rooms."""
 DOCKER_SHM = 64 << 20
 """Bytes of a container's /dev/shm where nobody has said anything."""
 
@@ -23,6 +27,11 @@ def fits(room: Room, size: Size) -> tuple[bool, bool]:
     shared = room.free if room.shm_free is None else room.shm_free
     memory = min(room.available, shared) >= size.nbytes
     return memory, room.writable and (size.checkpoints > 0 or room.free >= size.nbytes)
+
+
+def made_ready(room: Room) -> int:
+    """Bytes of the largest state for which memory is made ready ahead, beside a program that holds it once itself."""
+    return max(0, int(READY_SHARE * room.available / (1 + READY_SHARE)) - READY_SPARE)
 
 
 def space_findings(room: Room, size: Size | None, place: Place, remote: bool) -> list[Finding]:

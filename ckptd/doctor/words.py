@@ -76,13 +76,24 @@ def state_words(report: Report, remote: str) -> str:
         return f"{what} has no room here."
     if need is None or need.memory is None or need.disk is None:
         return f"{what}; without measurements nothing can be said of the time that it needs."
-    text = f"{what} is safe in memory after {seconds_text(need.memory)}, on the disk after {seconds_text(need.disk)}"
+    text = f"{what} is safe in memory after {seconds_text(need.memory)}{_cold(report, need.memory)}"
+    text += f", on the disk after {seconds_text(need.disk)}"
     if remote and need.remote is not None:
         text += f", at the remote after {seconds_text(need.remote)}"
     if report.wait:
         text += f" (a step of {seconds_text(report.wait)} included)"
     back = f"; a resume reads it in {seconds_text(size.nbytes / rates.read)}" if rates.read else ""
     return f"{text}{back}."
+
+
+def _cold(report: Report, memory: float) -> str:
+    """How long the first dump takes, whose memory is not made ready yet, if that makes a difference."""
+    if report.size is None or not report.rates.copy:
+        return ""
+    if report.size.nbytes > report.ready:
+        return " (it takes too much memory to be made ready ahead)"
+    cold = need_of(report.size.nbytes, report.rates, report.wait).memory
+    return f" ({seconds_text(cold)} soon after the start)" if cold and cold > memory + 1 else ""
 
 
 def verdict_table(report: Report, remote: bool) -> Table:
@@ -100,7 +111,8 @@ def verdict_table(report: Report, remote: bool) -> Table:
             cells += [verdict.memory, verdict.disk, *([verdict.remote] if remote else [])]
         else:
             cells += [
-                f"to {size_text(each)}" if each else "-" for each in largest(notice.seconds, report.rates)
+                f"to {size_text(each)}" if each else "-"
+                for each in largest(notice.seconds, report.rates, ready=report.ready)
             ]
         rows.append(cells)
     return ["NOTICE", "GRACE", "HERE", *names], rows
@@ -110,7 +122,7 @@ def size_table(report: Report, remote: bool) -> Table:
     """How long states of some sizes take; no rows where the size is known, or nothing was measured."""
     rows = []
     for nbytes in COMPARED if report.size is None and report.rates.copy else ():
-        need = need_of(nbytes, report.rates)
+        need = need_of(nbytes, report.rates, ready=report.ready)
         cells = [need.memory, need.disk, *([need.remote] if remote else [])]
         rows.append([bytes_text(nbytes), *map(seconds_text, cells)])
     return ["STATE", "IN MEMORY", "ON DISK", *(["AT REMOTE"] if remote else [])], rows

@@ -30,7 +30,7 @@ from ckptd.doctor.size import Size, existing_store, parse_size, stored_size
 from ckptd.errors import NoStoreError, UsageError
 from ckptd.store.layout import open_store
 
-RATES = Rates(threads=2, copy=2e9, hash=8e9, write=1e9, read=1e9, upload=1e8)
+RATES = Rates(threads=2, copy=2e9, copy_again=8e9, hash=8e9, write=1e9, read=1e9, upload=1e8)
 SIZE = Size(8 * 10**9, "--size")
 STOP = Notice("systemd stop", 10, here=True, mend="TimeoutStopSec={need}", fact="TimeoutStopSec of t.service")
 
@@ -69,6 +69,19 @@ def test_what_has_no_room_is_never_safe(memory, disk, words):
 )
 def test_a_fifth_of_the_time_is_kept_free(seconds, word):
     assert judge(need_of(8 * 10**9, RATES), replace(STOP, seconds=seconds)).disk == word
+
+
+def test_memory_that_is_made_ready_takes_a_copy_alone():
+    assert need_of(8 * 10**9, RATES, ready=8 * 10**9).memory == 1.0
+    assert need_of(8 * 10**9, RATES, ready=8 * 10**9 - 1).memory == 4.0
+
+
+@pytest.mark.parametrize("ready", [10**9, 20 * 10**9, 60 * 10**9, 10**12])
+def test_the_largest_is_the_last_that_fits(ready):
+    for part, nbytes in zip(("memory", "disk"), largest(30, RATES, ready=ready), strict=True):
+        for size, fits in ((nbytes, True), (1.01 * nbytes, False)):
+            need = getattr(need_of(int(size), RATES, ready=ready), part)
+            assert (need <= 24) == fits
 
 
 def test_the_largest_that_fits_fits():

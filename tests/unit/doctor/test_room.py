@@ -10,7 +10,8 @@ from ckptd.doctor.findings import LOSES, WARNS
 from ckptd.doctor.place import AWS, Place
 from ckptd.doctor.room import Room, filesystem, look_round
 from ckptd.doctor.size import Size
-from ckptd.doctor.space import fits, space_findings
+from ckptd.doctor.space import READY_SHARE, READY_SPARE, fits, made_ready, space_findings
+from ckptd_agent import rooms
 
 GB = 10**9
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:  1 kB\nMemAvailable:   10000000 kB\n"
@@ -160,6 +161,13 @@ def test_memory_for_the_copy_and_for_both():
 )  # fmt: skip
 def test_what_fits_where(changes, size, there):
     assert fits(replace(ROOM, **changes), size) == there
+
+
+def test_what_is_made_ready_ahead_is_what_the_agent_does():
+    assert (READY_SHARE, READY_SPARE) == (rooms.SHARE, rooms.SPARE)
+    most = made_ready(replace(ROOM, available=30 * GB))
+    assert most + READY_SPARE <= rooms.SHARE * (30 * GB - most)  # what is left beside the program's own
+    assert made_ready(replace(ROOM, available=0)) == 0
 
 
 def test_a_limit_on_files():
