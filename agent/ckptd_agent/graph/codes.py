@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import sys
 import types
+from collections import Counter
 from typing import Any
 
 from ckptd_agent.source import table
 
+_turns: dict[int, int] = {}
+"""id() of every code object of the user's to its turn among those of its name that begin in the same line."""
 
-def code_of(place: tuple[str, str] | None, line: int) -> types.CodeType | None:
-    """The code of a function that was made by another one: ``place`` is the module that it is written in and its name.
 
-    None where nothing fits, or several that differ.
-    """
+def place_of(code: types.CodeType, module: str) -> list[Any]:
+    """Where a function is written: the module, its name, and its turn among those of that name in its line."""
+    if len(_turns) != len(table.CODES):
+        _turns.clear()
+        seen: Counter[tuple[str, str, int]] = Counter()
+        for each, source in table.CODES.values():
+            key = (source.name, each.co_name, each.co_firstlineno)
+            _turns[id(each)] = seen[key]
+            seen[key] += 1
+    return [module, code.co_name, _turns.get(id(code), -1)]
+
+
+def code_of(place: list[Any] | None, line: int) -> types.CodeType | None:
+    """The code of a function that was made by another one, from its place; None where none fits, or several do."""
     if place is None:
         return None
-    module, name = place
+    module, name, *rest = place
     own = [code for code, source in table.CODES.values() if source.name == module]
     fits = [
         code for code in own or _library_codes(module) if code.co_name == name and code.co_firstlineno == line
     ]
+    turn = int(rest[0]) if rest else -1
+    if own and 0 <= turn < len(fits):
+        return fits[turn]
     return fits[0] if fits and all(each == fits[0] for each in fits) else None
 
 

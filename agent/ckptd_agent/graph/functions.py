@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import enum
 import functools
 import sys
@@ -10,13 +11,14 @@ import weakref
 from typing import Any
 
 from ckptd_agent.graph.capture import Capture
-from ckptd_agent.graph.codes import code_of
+from ckptd_agent.graph.codes import code_of, place_of
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
 from ckptd_agent.guards import genuine
 from ckptd_agent.source import table
 
 _EMPTY = object()
+_NAMEDTUPLE = collections.namedtuple("_NAMEDTUPLE", "")
 
 
 def find_named(module: Any, qualname: Any) -> Any:
@@ -66,6 +68,9 @@ class Class(Kind):
         return isinstance(obj, type)
 
     def capture(self, obj: type, capture: Capture) -> Node:
+        if is_local_namedtuple(obj):
+            defaults = capture.children(getattr(obj, "_field_defaults", {}).values())
+            return [obj.__module__, obj.__qualname__, [], list(getattr(obj, "_fields", ())), defaults]
         return [obj.__module__, obj.__qualname__, capture.items(_plain_attributes(obj))]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
@@ -79,6 +84,9 @@ class Class(Kind):
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> type:
         found = find_named(node[1], node[2])
+        if not isinstance(found, type) and len(node) > 4:
+            defaults = graft.values(node[5])
+            return collections.namedtuple(node[2], node[4], defaults=defaults, module=node[1])
         if not isinstance(found, type):
             raise graft.refuse(
                 f"the class {node[1]}.{node[2]} has not been defined when the program came to the checkpoint"
@@ -89,6 +97,16 @@ class Class(Kind):
         for name, value in zip(node[3][::2], graft.values(node[3][1::2]), strict=True):
             if obj.__dict__.get(name, _EMPTY) is not value:
                 type.__setattr__(obj, name, value)
+
+
+def is_local_namedtuple(cls: type) -> bool:
+    """``collections.namedtuple`` has made it in a function: no name leads to it, and it can be made again."""
+    return (
+        cls.__bases__ == (tuple,)
+        and isinstance(getattr(cls, "_fields", None), tuple)
+        and cls.__dict__.keys() - set(cls._fields) <= _NAMEDTUPLE.__dict__.keys()  # type: ignore[attr-defined]
+        and find_named(cls.__module__, cls.__qualname__) is not cls
+    )
 
 
 def _plain_attributes(cls: type) -> list[tuple[str, Any]]:
@@ -148,7 +166,7 @@ class Function(Kind):
             capture.child(obj.__defaults__),
             capture.child(obj.__kwdefaults__),
             capture.items(obj.__dict__.items()),
-            [str(obj.__globals__.get("__name__")), obj.__code__.co_name],
+            place_of(obj.__code__, str(obj.__globals__.get("__name__"))),
         ]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:

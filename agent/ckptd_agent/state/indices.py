@@ -39,6 +39,11 @@ class Log:
         assert self.ring is not None
         return sum(1 for number in range(self.skipped, yielded) if number % self.ring.workers == worker)
 
+    def begin_behind(self) -> None:
+        """A resume whose sampler is there already: what was drawn before counts as drawn."""
+        self.drawn, self.hash = self.skip, self.expected
+        self.ahead.append(self.hash)
+
     watched: bool = False
     """The sampler is the program's own: it may draw from the global generators as it goes."""
     left: dict[str, Any] | None = None
@@ -51,6 +56,8 @@ class Log:
     """A resume: the sampler's iterator, where it had been, to be put in place before the first draw."""
     given: deque[Any] = field(default_factory=deque)
     """A resume: what that had given ahead of the program, to be drawn first."""
+    ended: bool = False
+    """The sampler has no more."""
     skipped: int = 0
     """Batches that a resume skipped: no worker of this process made them."""
 

@@ -114,7 +114,11 @@ def install() -> None:
             else:
                 log.first = take(log.loader)
         before = global_state() if log.watched else None
-        index = log.given.popleft() if log.given else draw(self)
+        try:
+            index = log.given.popleft() if log.given else draw(self)
+        except StopIteration:
+            log.ended = True
+            raise
         if before is not None:
             after = global_state()
             log.lazy = log.lazy or (log.drawn > 0 and before != log.left and before != after)
@@ -131,7 +135,7 @@ def install() -> None:
             if log.sampler is None:
                 skip_indices(self, log)
             else:
-                log.drawn, log.hash = log.skip, log.expected
+                log.begin_behind()
             self._send_idx = self._rcvd_idx = log.drawn
             for _ in range(log.drawn % self._num_workers):
                 next(self._worker_queue_idx_cycle)
@@ -157,7 +161,7 @@ class LoaderIterator(Kind):
         log = logs.get(obj)
         if log is None:
             capture.trouble("a DataLoader was iterated before ckptd could watch it")
-            return [type(obj).__name__, None, {}, None, 0, 0, None, None, None]
+            return [type(obj).__name__, None, {}, None, 0, 0, None, None, None, False]
         yielded = obj._num_yielded
         while len(log.ahead) > log.drawn - yielded + 1:
             log.ahead.popleft()
@@ -180,6 +184,7 @@ class LoaderIterator(Kind):
             inner,
             states,
             sampler,
+            log.ended and yielded == log.drawn,
         ]
 
     def _sampler(self, obj: Any, log: Log, yielded: int, capture: Capture) -> list[Any]:
@@ -213,6 +218,9 @@ class LoaderIterator(Kind):
         put(loader, node[3])
         streamed = loader._dataset_kind == _ITERABLE and isinstance(obj, _Multi)
         sampler = self._restored_sampler(node, loader, graft) if node[9] is not None else (None, [])
+        ended = len(node) > 10 and node[10]
+        if ended:  # its sampler may have changed since, as by set_epoch(): nothing is drawn from it any more
+            sampler = (iter(()), [])
         _resuming.append(Resume(node[4], 0 if streamed else node[5], node[6], *sampler))
         if isinstance(obj, _Multi):
             _worker_states.append(node[8])
@@ -222,10 +230,10 @@ class LoaderIterator(Kind):
             for _ in range(node[5]):
                 obj._next_data()
         elif log.sampler is not None:
-            log.drawn, log.hash = log.skip, log.expected
+            log.begin_behind()
         elif log.skip and log.drawn == 0:
             skip_indices(obj, log)
-        log.skip = 0
+        log.skip, log.ended, log.lazy = 0, log.ended or ended, node[9] is not None
         obj._num_yielded = node[5]
         if getattr(loader, "persistent_workers", False):
             loader._iterator = obj

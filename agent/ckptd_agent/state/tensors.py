@@ -92,11 +92,12 @@ class Tensor(Kind):
         return isinstance(obj, torch.Tensor)
 
     def capture(self, obj: torch.Tensor, capture: Capture) -> Node:
-        if obj.layout is not torch.strided or obj.is_quantized or obj.is_nested or obj.device.type == "meta":
+        if obj.layout is not torch.strided or obj.is_quantized or obj.is_nested:
             return self._other_layout(obj, capture)
-        storage = capture.scratch(StorageTable).of(obj)
-        name = DTYPE_NAMES.get(obj.dtype, "U8")
-        capture.dtypes.setdefault(id(storage), name)
+        storage = None
+        if not obj.is_meta:  # which has no bytes
+            storage = capture.scratch(StorageTable).of(obj)
+            capture.dtypes.setdefault(id(storage), DTYPE_NAMES.get(obj.dtype, "U8"))
         freed = obj.grad_fn is not None and capture.scratch(Graphs).note(obj)
         return [
             capture.child(type(obj)),
@@ -111,7 +112,7 @@ class Tensor(Kind):
         ]
 
     def _other_layout(self, obj: torch.Tensor, capture: Capture) -> Node:
-        kinds = {"quantized": obj.is_quantized, "nested": obj.is_nested, "meta": obj.device.type == "meta"}
+        kinds = {"quantized": obj.is_quantized, "nested": obj.is_nested}
         kind = next((name for name, is_it in kinds.items() if is_it), str(obj.layout).removeprefix("torch."))
         capture.trouble(f"a tensor that is {kind} can't be carried over")
         return [None, None, "", [], [], 0, [False] * 5, None, []]
@@ -121,10 +122,13 @@ class Tensor(Kind):
             return False
         if fresh.grad_fn is not None or node[7][1]:
             return False  # a graph belongs to one run: tensors that hang on one are made anew
+        if fresh.is_meta != (node[2] is None):
+            return False
         return str(fresh.dtype) == f"torch.{node[3]}" and fresh.layout is torch.strided
 
     def match(self, node: Node, fresh: torch.Tensor, graft: Graft) -> None:
-        graft.pair(node[2], graft.scratch(StorageTable).of(fresh))
+        if node[2] is not None:
+            graft.pair(node[2], graft.scratch(StorageTable).of(fresh))
         if fresh.grad is not None:
             graft.pair(node[8], fresh.grad)
         for name, value in zip(node[9][::2], node[9][1::2], strict=True):
@@ -134,10 +138,13 @@ class Tensor(Kind):
     def make(self, node: Node, fresh: Any, graft: Graft) -> torch.Tensor:
         view = self._view(node, graft)
         requires_grad, has_graph = node[7][:2]
+        cls = graft.the_class(node[1], torch.Tensor)
         if has_graph:
             poisoned = _Freed if node[7][4] else _Gone
-            return poisoned.apply(view.requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
-        cls = graft.the_class(node[1], torch.Tensor)
+            hanging: torch.Tensor = poisoned.apply(view.requires_grad_())  # type: ignore[no-untyped-call]
+            if cls is torch.nn.Parameter:  # changed in place where gradients were on: it hangs on a graph
+                return torch.nn.Parameter(view.detach().clone(), requires_grad=False).copy_(hanging)
+            return hanging
         if cls is torch.nn.Parameter:
             return torch.nn.Parameter(view, requires_grad=requires_grad)
         if cls is not torch.Tensor:
@@ -161,6 +168,8 @@ class Tensor(Kind):
 
     def _view(self, node: Node, graft: Graft) -> torch.Tensor:
         storage = graft.value(node[2])
+        if storage is None:
+            return torch.empty_strided(node[4], node[5], dtype=getattr(torch, node[3]), device="meta")
         view = torch.empty(0, dtype=getattr(torch, node[3]), device=storage.device)
         with torch.no_grad():
             view.set_(storage, node[6], node[4], node[5])
@@ -174,7 +183,7 @@ class Tensor(Kind):
 def _same_view(obj: torch.Tensor, node: Node, graft: Graft) -> bool:
     storage = graft.value(node[2])
     return bool(
-        obj.untyped_storage()._cdata == storage._cdata
+        (obj.is_meta if storage is None else obj.untyped_storage()._cdata == storage._cdata)
         and list(obj.shape) == node[4]
         and list(obj.stride()) == node[5]
         and obj.storage_offset() == node[6]
