@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+
+UNLIMITED = 1 << 60
+"""Version 1 writes some number above it where there is no limit."""
+NAMES = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""Where the limits lie: by the controllers that /proc/self/cgroup names, version 2 and version 1."""
 
 
 def available(root: Path = Path("/")) -> int:
     """Bytes that this process may still take, by /proc/meminfo and by the limits of its cgroups.
 
-    ``root`` is where /proc and /sys lie. MemAvailable: proc(5). memory.max, memory.current and inactive_file,
-    which the kernel gives back when there is need: Documentation/admin-guide/cgroup-v2.rst.
+    ``root`` is where /proc and /sys lie. MemAvailable: proc(5). Limits, use, and inactive_file, which the kernel
+    gives back when there is need: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
     """
-    found = [_machine(root)]
-    found += [left for folder in _cgroups(root) if (left := _left(folder)) is not None]
-    return max(0, min(found))
+    left = [_left(*place) for place in _cgroups(root)]
+    return max(0, min([_machine(root), *(each for each in left if each is not None)]))
 
 
 def _machine(root: Path) -> int:
@@ -26,31 +34,36 @@ def _machine(root: Path) -> int:
     return 0  # who can't say has none
 
 
-def _cgroups(root: Path) -> list[Path]:
-    """The folders of this process's cgroup (version 2) and those above it."""
+def _cgroups(root: Path) -> list[tuple[Path, str, str]]:
+    """The folders of this process's cgroups and those above, with the names of limit and use there.
+
+    In a container the path may be the one outside: then only the top is there.
+    """
+    found: list[tuple[Path, str, str]] = []
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    top = root / "sys/fs/cgroup"
     for line in lines:
-        number, _, path = line.split(":", 2)
-        if number == "0":
-            own = top / path.lstrip("/")
-            return [own, *(each for each in own.parents if each == top or top in each.parents)]
-    return []
+        _, controllers, path = line.split(":", 2)
+        for name in controllers.split(","):
+            if name in NAMES:
+                top, limit, use = NAMES[name]
+                own = PurePosixPath(path.lstrip("/"))
+                found += [(root / top / each, limit, use) for each in (own, *own.parents)]
+    return found
 
 
-def _left(folder: Path) -> int | None:
+def _left(folder: Path, limit: str, use: str) -> int | None:
     """What a cgroup's limit leaves; None where it has none."""
     try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        if limit == "max":
+        most = (folder / limit).read_text(encoding="ascii").strip()
+        if most == "max" or int(most) >= UNLIMITED:
             return None
-        current = int((folder / "memory.current").read_text(encoding="ascii"))
+        used = int((folder / use).read_text(encoding="ascii"))
         stat = dict(
             line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines()
         )
-        return int(limit) - current + int(stat.get("inactive_file", 0))
+        return int(most) - used + int(stat.get("inactive_file", 0))
     except (OSError, ValueError):
         return None

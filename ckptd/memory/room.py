@@ -15,83 +15,113 @@ from pathlib import Path
 PAGE = mmap.PAGESIZE
 POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE, Linux 5.14 and later: madvise(2)."""
+DONTFORK = 10
+MAYMOVE = 1
+"""MREMAP_MAYMOVE: mremap(2)."""
+_FAILED = ctypes.c_void_p(-1).value
 
-_madvise = ctypes.CDLL(None, use_errno=True).madvise
-_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = _libc.mremap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+)  # fmt: skip
+_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Room:
-    """A file that is mapped for writing, and grows where need be."""
+    """A file that is mapped for writing, and grows where need be.
+
+    No descriptor stays open, as Python's own mmap would have one: a program may close descriptors that it doesn't
+    know, and have the number for a file of its own.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open it, or make it (mode 0600). Raises OSError."""
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._map: mmap.mmap | None = None
+        self._address = self.nbytes = 0
         self.ready = 0
         """Bytes from the start whose pages are there, and mapped here."""
+        fd = self._open(os.O_CREAT)
         try:
-            self._take(os.fstat(self._fd).st_size)
-        except BaseException:
-            os.close(self._fd)
-            raise
+            status = os.fstat(fd)
+            self._identity = status.st_dev, status.st_ino
+            self._map(fd, status.st_size)
+        finally:
+            os.close(fd)
 
-    @property
-    def nbytes(self) -> int:
-        """How long it is."""
-        return len(self._map) if self._map is not None else 0
+    def _open(self, flags: int = 0) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
 
     def grow(self, nbytes: int) -> None:
         """Make it at least that long; its pages are not there yet. Raises OSError (ENOSPC) if they can't be."""
         more = nbytes - self.nbytes
         if more <= 0:
             return
-        there = os.fstatvfs(self._fd)
-        if there.f_bavail * there.f_frsize < more:
-            raise OSError(errno.ENOSPC, "no space left on device", str(self.path))
         nbytes += -nbytes % PAGE
-        os.ftruncate(self._fd, nbytes)
-        self._take(nbytes)
+        fd = self._open()
+        try:
+            there = os.fstatvfs(fd)
+            if there.f_bavail * there.f_frsize < more:
+                raise OSError(errno.ENOSPC, "no space left on device", str(self.path))
+            os.ftruncate(fd, nbytes)
+            self._map(fd, nbytes)
+        finally:
+            os.close(fd)
 
-    def _take(self, nbytes: int) -> None:
-        if self._map is not None:
-            self._map.resize(nbytes)  # what is mapped stays so: mremap(2)
-        elif nbytes:
-            self._map = mmap.mmap(self._fd, nbytes)
+    def _map(self, fd: int, nbytes: int) -> None:
+        if nbytes == 0:
+            return
+        if self._address:
+            address = _libc.mremap(self._address, self.nbytes, nbytes, MAYMOVE)  # what is mapped stays so
+        else:
+            both = mmap.PROT_READ | mmap.PROT_WRITE
+            address = _libc.mmap(None, nbytes, both, mmap.MAP_SHARED, fd, 0)
+        if address in (None, _FAILED):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(self.path))
+        self._address, self.nbytes = address, nbytes
+        _libc.madvise(address, nbytes, DONTFORK)  # a child has nothing to do with it
 
     def address(self) -> int:
         """Where it lies in this process, until it grows."""
-        return ctypes.addressof(ctypes.c_char.from_buffer(self._map)) if self._map is not None else 0
+        return self._address
 
     def view(self) -> memoryview:
-        """All of it. As long as a view lives it can't grow."""
-        return memoryview(self._map) if self._map is not None else memoryview(b"")
+        """All of it, until it grows or is closed."""
+        if not self._address:
+            return memoryview(b"")
+        return memoryview((ctypes.c_char * self.nbytes).from_address(self._address)).cast("B")
 
     def populate(self, begin: int, end: int) -> None:
         """Have the pages of a part there, and mapped; without the GIL. Raises OSError (ENOSPC)."""
         begin -= begin % PAGE
         if end <= begin:
             return
-        if _madvise(self.address() + begin, end - begin, POPULATE_WRITE) == 0:
+        if _libc.madvise(self._address + begin, end - begin, POPULATE_WRITE) == 0:
             return
         number = ctypes.get_errno()
-        if number == errno.EINVAL:  # an older kernel: the file gets its pages, they are mapped when touched
-            os.posix_fallocate(self._fd, begin, end - begin)
-        else:  # EFAULT: touching it would be a SIGBUS, as the file system is full; ENOMEM
+        if (
+            number != errno.EINVAL
+        ):  # EFAULT: touching it would be a SIGBUS, as the file system is full; ENOMEM
             raise OSError(errno.ENOSPC, "no space left on device", str(self.path))
+        fd = self._open()  # an older kernel: the file gets its pages, they are mapped when touched
+        try:
+            os.posix_fallocate(fd, begin, end - begin)
+        finally:
+            os.close(fd)
 
     def is_there(self) -> bool:
         """Its file still has its name: nobody has taken it away."""
         try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(self.path, follow_symlinks=False))
+            status = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return False
+        return (status.st_dev, status.st_ino) == self._identity
 
     def close(self) -> None:
-        """Unmap it; the file stays. Views handed out before must be gone."""
-        if self._map is not None:
-            self._map.close()
-            self._map = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Unmap it; the file stays. Views handed out before must not be used any more."""
+        if self._address:
+            _libc.munmap(self._address, self.nbytes)
+        self._address = self.nbytes = 0

@@ -22,6 +22,7 @@ AGENT_MAY = [
     "ckptd.store.manifest",
     "ckptd.store.packed",
     "ckptd.store.reader",
+    "ckptd.store.resuming",
     "ckptd.store.tensorfile",
 ]
 
