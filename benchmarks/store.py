@@ -31,6 +31,7 @@ from ckptd.store.known import Known
 from ckptd.store.manifest import FORMAT, MANIFEST, Manifest, encode
 from ckptd.store.reader import newest_valid
 from ckptd.store.retention import Policy
+from ckptd.store.seen import Seen
 from ckptd.store.verify import read_manifest
 from ckptd.store.writer import Way, write_checkpoint
 
@@ -49,6 +50,7 @@ class Bench:
         self.folder = layout.open_store(self.store).job(JOB)
         self.folder.save(JobRecord(JOB, "many", ["python", "train.py"], "/train", time.time()))
         self._way = Way(Known())
+        self._seen = Seen(self.folder)
         self._step = 0
         self._segment = place / "segment"
         tensors = arrange([("weight", "F32", 40_000), ("bias", "F32", 400)])
@@ -95,7 +97,7 @@ class Bench:
 
     def _retain(self) -> None:
         path = self.folder.checkpoints / index.folder_names(self.folder)[-1]
-        removal.retain(self.folder, ALL, path, 0)
+        removal.retain(self.folder, ALL, path, 0, self._seen)
 
     def ls(self) -> None:
         """The whole verb, in a process of its own."""

@@ -23,6 +23,7 @@ from ckptd.store.leftovers import EARLIER
 from ckptd.store.manifest import FORMAT, Manifest
 from ckptd.store.quantity import bytes_text
 from ckptd.store.retention import Policy
+from ckptd.store.seen import Seen
 from ckptd.store.writer import NoRoomError, Way, write_checkpoint
 
 
@@ -141,6 +142,7 @@ class Writer(Worker):
         """``remember``: segments lie in memory, so that the one that was saved last is worth keeping."""
         super().__init__("ckptd-writer")
         self._folder = folder
+        self._seen = Seen(folder)
         self._name = name
         self._policy = policy
         self._hurry = threading.Event()
@@ -258,7 +260,7 @@ class Writer(Worker):
             return []
         manifest = self._committed.manifest
         needed = int(removal.SPARE * manifest.written) + _HEADROOM
-        done = removal.retain(self._folder, self._policy, self._committed.path, needed)
+        done = removal.retain(self._folder, self._policy, self._committed.path, needed, self._seen)
         said = []
         if done.room:
             said.append(

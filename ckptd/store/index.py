@@ -11,6 +11,7 @@ import os
 import zlib
 from bisect import bisect_right
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +48,20 @@ class Entry:
     newer: bool = False
     """It is of a newer format: not damaged, only not for us."""
 
-    @property
+    @cached_property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.path.name
+
+    @cached_property
     def step(self) -> int:
         """The step, by the folder's name."""
-        return int(self.path.name[:12])
+        return int(self.name[:12])
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The checkpoint's id, by the folder's name."""
-        return self.path.name[13:]
+        return self.name[13:]
 
     @property
     def good(self) -> bool:
@@ -87,6 +93,8 @@ def entries(folder: JobFolder) -> list[Entry]:
 
 def in_order(found: list[Entry]) -> list[Entry]:
     """Oldest first. Of one whose manifest can't be read the branch is that of those as old as it."""
+    if all(entry.good for entry in found):
+        return sorted(found, key=_order)
     good = sorted((entry.created, entry.branch) for entry in found if entry.good)
     times = [created for created, _ in good]
     tops = [0]
@@ -96,7 +104,11 @@ def in_order(found: list[Entry]) -> list[Entry]:
         entry if entry.good else replace(entry, branch=tops[bisect_right(times, entry.created)])
         for entry in found
     ]
-    return sorted(placed, key=lambda entry: (entry.branch, entry.step, entry.created, entry.id))
+    return sorted(placed, key=_order)
+
+
+def _order(entry: Entry) -> tuple[int, int, float, str]:
+    return entry.branch, entry.step, entry.created, entry.id
 
 
 def folder_names(folder: JobFolder) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from ckptd.store.layout import JobFolder
 from ckptd.store.leftovers import freed_by
 from ckptd.store.pins import read_mark, read_marks
 from ckptd.store.retention import Policy, Verdict, decide
+from ckptd.store.seen import Seen
 from ckptd.store.verify import verify_checkpoint
 
 SPARE = 1.25
@@ -97,16 +98,18 @@ def newest_whole(
     return None
 
 
-def plan(folder: JobFolder, policy: Policy, *, all_marks: bool = True) -> list[Verdict]:
-    """What the policy makes of the checkpoints of a job, oldest first. Raises DamagedError.
-
-    ``all_marks=False``: of those that stay anyway, don't look whether they are pinned too.
-    """
+def plan(folder: JobFolder, policy: Policy) -> list[Verdict]:
+    """What the policy makes of the checkpoints of a job, oldest first. Raises DamagedError."""
     found = index.entries(folder)
-    if all_marks:
-        return decide(found, policy, read_marks(found))
+    return decide(found, policy, read_marks(found))
+
+
+def _plan(folder: JobFolder, policy: Policy, seen: Seen | None) -> list[Verdict]:
+    """The same, but of those that stay anyway it isn't looked whether they are pinned too."""
+    found = seen.entries() if seen is not None else index.entries(folder)
     first = decide(found, policy)
-    return decide(found, policy, read_marks(v.entry for v in first if not v.keep))
+    marks = read_marks(v.entry for v in first if not v.keep)
+    return decide(found, policy, marks) if marks else first
 
 
 def forget(folder: JobFolder, policy: Policy, verdicts: Sequence[Verdict], whole: Entry | None) -> Removed:
@@ -118,16 +121,16 @@ def forget(folder: JobFolder, policy: Policy, verdicts: Sequence[Verdict], whole
         return remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry is not whole], policy)
 
 
-def retain(folder: JobFolder, policy: Policy, newest: Path, needed: int) -> Removed:
+def retain(folder: JobFolder, policy: Policy, newest: Path, needed: int, seen: Seen | None = None) -> Removed:
     """What follows a commit: what the policy lets go is removed, and where the disk runs low, more.
 
     ``newest`` was just committed and stays. ``needed``: bytes that are to be free for the next checkpoint.
     Beyond the policy go only checkpoints that nothing but ``--keep-last`` keeps, oldest first, and none
-    more than it takes. Raises CkptdError.
+    more than it takes. ``seen``: what the caller knows of them already. Raises CkptdError.
     """
-    verdicts = plan(folder, policy, all_marks=False)
+    verdicts = _plan(folder, policy, seen)
     done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != newest], policy)
-    weak = [v.entry.path for v in verdicts if v.weak and v.entry.path != newest]
+    weak = (v.entry.path for v in verdicts if v.weak and v.entry.path != newest)
     _make_room(folder, policy, weak, needed, done)
     _tidy(folder, verdicts, set(done.gone))
     return done
@@ -135,7 +138,7 @@ def retain(folder: JobFolder, policy: Policy, newest: Path, needed: int) -> Remo
 
 def make_room(folder: JobFolder, policy: Policy, newest: Path | None, needed: int) -> Removed:
     """The same where a commit has found the disk full. Raises CkptdError."""
-    verdicts = plan(folder, policy, all_marks=False)
+    verdicts = _plan(folder, policy, None)
     stays = newest or next((v.entry.path for v in reversed(verdicts) if v.entry.good), None)
     done = remove(folder, [v.entry.path for v in verdicts if not v.keep and v.entry.path != stays], policy)
     _make_room(
@@ -144,8 +147,10 @@ def make_room(folder: JobFolder, policy: Policy, newest: Path | None, needed: in
     return done
 
 
-def _make_room(folder: JobFolder, policy: Policy, weak: Sequence[Path], needed: int, done: Removed) -> None:
+def _make_room(folder: JobFolder, policy: Policy, weak: Iterable[Path], needed: int, done: Removed) -> None:
     """Remove one after the other until enough is free."""
+    if free_bytes(folder.path) >= needed:
+        return
     for path in weak:
         if free_bytes(folder.path) >= needed:
             return
@@ -167,10 +172,10 @@ def free_bytes(path: Path) -> int:
 
 def _tidy(folder: JobFolder, verdicts: Sequence[Verdict], gone: set[Path]) -> None:
     """Keep the cache for listings from growing without end."""
-    kept = [v.entry for v in verdicts if v.entry.path not in gone]
     try:
         size = (folder.path / index.INDEX).stat().st_size
-        if size > 1 << 16 and size > 2 * len(kept) * LINE_BYTES:
+        if size > 1 << 16 and size > 2 * (len(verdicts) - len(gone)) * LINE_BYTES:
+            kept = [v.entry for v in verdicts if v.entry.path not in gone]
             index.rewrite(folder, [entry for entry in kept if entry.path.is_dir()])
     except (OSError, CkptdError):
         return  # it is only a cache

@@ -67,7 +67,7 @@ class Verdict:
     @property
     def weak(self) -> bool:
         """Only ``--keep-last`` keeps it: it may go where the disk runs low."""
-        return self.keep and all(word.startswith("last ") for word in self.why)
+        return not self.gone and all(word.startswith("last ") for word in self.why)
 
 
 def decide(entries: Sequence[Entry], policy: Policy, marks: dict[str, Mark] | None = None) -> list[Verdict]:
@@ -76,14 +76,14 @@ def decide(entries: Sequence[Entry], policy: Policy, marks: dict[str, Mark] | No
     The newest that is good always stays. ``marks``: by id.
     """
     marks = marks or {}
-    verdicts = {entry.path.name: Verdict(entry) for entry in entries}
+    verdicts = {entry.name: Verdict(entry) for entry in entries}
     good = [entry for entry in entries if entry.good]
     left = _left_behind(good)
-    line = [entry for entry in good if entry.path.name not in left]
+    line = [entry for entry in good if entry.name not in left] if left else good
 
     def keep(found: Iterable[Entry], why: Callable[[int], str]) -> None:
         for number, entry in enumerate(found):
-            verdicts[entry.path.name].why.append(why(number))
+            verdicts[entry.name].why.append(why(number))
 
     keep(good[-1:], lambda _: "newest")
     keep(reversed(line[-policy.last :] if policy.last else []), lambda number: f"last {number + 1}")
@@ -94,7 +94,7 @@ def decide(entries: Sequence[Entry], policy: Policy, marks: dict[str, Mark] | No
         keep([entry for entry in good if entry.created >= since], lambda _: "within")
     for best in policy.best:
         keep(_best(good, best), lambda number, best=best: f"best {number + 1} by {best.metric}")  # type: ignore[misc]
-    for entry in entries:
+    for entry in entries if marks else []:
         mark = marks.get(entry.id, Mark())
         tagged = sorted(set(mark.tags) & set(policy.tags))
         keep([entry] if mark.pinned else [], lambda _: "pinned")
@@ -105,9 +105,9 @@ def decide(entries: Sequence[Entry], policy: Policy, marks: dict[str, Mark] | No
     _judge_damaged(entries, verdicts, max(policy.last, 1))
     for verdict in verdicts.values():
         if not verdict.why and not verdict.gone:
-            passed = verdict.entry.path.name in left
+            passed = verdict.entry.name in left
             verdict.gone = "left behind by --from" if passed else "no rule keeps it"
-    return [verdicts[entry.path.name] for entry in entries]
+    return [verdicts[entry.name] for entry in entries]
 
 
 def _left_behind(good: Sequence[Entry]) -> dict[str, bool]:
@@ -119,8 +119,10 @@ def _left_behind(good: Sequence[Entry]) -> dict[str, bool]:
     for entry in good:
         if entry.branch:
             begins[entry.branch] = entry.branch_step
+    if not begins:
+        return {}
     return {
-        entry.path.name: entry.step > newest.step
+        entry.name: entry.step > newest.step
         for entry in good
         if any(branch > entry.branch and step < entry.step for branch, step in begins.items())
     }
@@ -149,6 +151,8 @@ def _firsts(good: Sequence[Entry], policy: Policy) -> list[Entry]:
 def _hours(good: Sequence[Entry], count: int) -> list[Entry]:
     """The newest in each of the last ``count`` hours that have any."""
     latest: dict[int, Entry] = {}
+    if not count:
+        return []
     for entry in sorted(good, key=lambda entry: entry.created):
         latest[math.floor(entry.created / HOUR)] = entry
     return [latest[hour] for hour in sorted(latest, reverse=True)[:count]]
@@ -172,8 +176,8 @@ def _judge_damaged(entries: Sequence[Entry], verdicts: dict[str, Verdict], enoug
         if entry.good:
             newer_good += 1
         elif entry.newer:
-            verdicts[entry.path.name].why.append("of a newer format")
-        elif newer_good >= enough and not verdicts[entry.path.name].why:
-            verdicts[entry.path.name].gone = "damaged"
+            verdicts[entry.name].why.append("of a newer format")
+        elif newer_good >= enough and not verdicts[entry.name].why:
+            verdicts[entry.name].gone = "damaged"
         else:
-            verdicts[entry.path.name].why.append("damaged, and not enough that are newer")
+            verdicts[entry.name].why.append("damaged, and not enough that are newer")

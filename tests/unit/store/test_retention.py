@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from ckptd.store.known import Known
 from ckptd.store.pins import read_mark, write_mark
 from ckptd.store.reader import OpenCheckpoint, list_checkpoints
 from ckptd.store.retention import Best, Mark, Policy, decide
-from ckptd.store.verify import verify_checkpoint
+from ckptd.store.seen import Seen
+from ckptd.store.verify import read_manifest, verify_checkpoint
 from ckptd.store.writer import Way
 
 HOUR = 3600.0
@@ -207,3 +209,30 @@ def test_room_is_made_before_it_is_needed_and_no_more_than_that(folder, segment,
     assert done.room == [paths[3], paths[4]]
     assert done.missing == 10_000 - 450
     assert [item.path for item in list_checkpoints(folder)] == [paths[1], paths[5]]
+
+
+def test_what_was_seen_is_read_once_and_what_others_do_is_seen(folder, segment, monkeypatch):
+    now, read = [0.0], []
+
+    def noted(path):
+        read.append(path.name)
+        return read_manifest(path)
+
+    monkeypatch.setattr("ckptd.store.index.read_manifest", noted)
+    paths = [make_checkpoint(folder, segment, step) for step in range(4)]
+    seen = Seen(folder, lambda: now[0])
+    assert seen.entries() == index.entries(folder)
+    (folder.path / index.INDEX).unlink()  # from here on each look at a manifest is one
+    read.clear()
+    removal.remove(folder, paths[1:2])
+    newer = make_checkpoint(folder, segment, 9)
+    (paths[2] / "manifest.json").write_text("{")
+    assert [entry.path for entry in seen.entries()] == [paths[0], *paths[2:], newer]
+    assert read == [newer.name]
+    assert all(entry.good for entry in seen.entries())
+    now[0] += 601  # a manifest never changes; that a disk has spoiled one is found now and then
+    assert [entry.path for entry in seen.entries() if not entry.good] == [paths[2]]
+    assert seen.entries() == index.entries(folder)
+    shutil.rmtree(folder.checkpoints)
+    assert seen.entries() == []
+    assert removal.retain(folder, Policy(last=1), newer, 0, seen).gone == []
