@@ -21,10 +21,12 @@ _NOT_INSTRUMENTED = frozenset({"torch", "numpy", "ckptd", "ckptd_agent"})
 
 @dataclass(frozen=True)
 class Every:
-    """When periodic checkpoints are taken; both 0: never."""
+    """When periodic checkpoints are taken; both 0 and not ``chosen``: never."""
 
     seconds: float = 0.0
     steps: int = 0
+    chosen: bool = False
+    """By ckptd: see ckptd.daemon.interval."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,11 @@ def parse_duration(text: str) -> float:
 
 
 def parse_every(text: str) -> Every:
-    """'10m' or '500steps'; raises UsageError."""
-    match = _STEPS.fullmatch(text.strip().lower())
+    """'10m', '500steps', 'auto' or 'never'; raises UsageError."""
+    word = text.strip().lower()
+    if word in ("auto", "never"):
+        return Every(chosen=word == "auto")
+    match = _STEPS.fullmatch(word)
     every = Every(steps=int(match[1])) if match else Every(seconds=_interval(text))
     if not every.steps and every.seconds <= 0:
         raise UsageError(f"--every {text}: must be more than nothing")
@@ -87,7 +92,7 @@ def _interval(text: str) -> float:
     try:
         return parse_duration(text)
     except UsageError:
-        raise UsageError(f"{text!r} is no interval: write 10m or 500steps") from None
+        raise UsageError(f"{text!r} is no interval: write 10m, 500steps, auto or never") from None
 
 
 def parse_signals(text: str) -> tuple[int, ...]:

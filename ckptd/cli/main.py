@@ -18,6 +18,7 @@ INTERRUPTED = 130
 VERBS = {
     "run": "Run a command, and carry it over interruptions.",
     "ps": "List jobs.",
+    "status": "Show how a job stands, and what a failure now would cost.",
     "ls": "List checkpoints.",
     "show": "Show what is in a checkpoint.",
     "diff": "Compare two checkpoints.",

@@ -9,7 +9,7 @@ import click
 
 from ckptd.cli.keep import keep_options, policy_of
 from ckptd.errors import UsageError
-from ckptd.settings import Every, Settings, parse_duration, parse_every, parse_packages, parse_signals
+from ckptd.settings import Settings, parse_duration, parse_every, parse_packages, parse_signals
 from ckptd.store.compress import available
 
 KEEP_LAST = 3
@@ -34,8 +34,11 @@ KEEP_LAST = 3
 @click.option(
     "--every",
     envvar="CKPTD_EVERY",
-    metavar="10m|500steps",
-    help="Also save this often, so that a crash or SIGKILL loses no more.  [default: never]",
+    default="auto",
+    show_default=True,
+    metavar="10m|500steps|auto|never",
+    help="Also save this often, so that a crash or SIGKILL loses no more. 'auto': from a minute on, and so seldom that "
+    "training stands still for half a percent of its time at most.",
 )
 @click.option(
     "--grace",
@@ -126,7 +129,7 @@ KEEP_LAST = 3
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
-    name: str, store: Path | None, every: str | None, grace: str, max_restarts: int, restart_delay: str,
+    name: str, store: Path | None, every: str, grace: str, max_restarts: int, restart_delay: str,
     remote: str, lease: str, compress: bool, notice_signals: str, from_step: int | None, fresh: bool,
     allow_changed: bool, instrument: tuple[str, ...], remade: tuple[str, ...], quiet: bool, verbose: bool,
     command: tuple[str, ...], **keep: Any,
@@ -148,7 +151,7 @@ def run(
     policy = policy_of(**keep, default_last=KEEP_LAST)
     settings = Settings(
         name=name,
-        every=parse_every(every) if every else Every(),
+        every=parse_every(every),
         grace=_positive("--grace", grace),
         max_restarts=max_restarts,
         restart_delay=parse_duration(restart_delay),

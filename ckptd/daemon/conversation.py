@@ -8,6 +8,7 @@ from pathlib import Path
 from ckptd import protocol, states
 from ckptd.daemon.attempt import PERIODIC_SECONDS, Attempt, Request
 from ckptd.daemon.context import Context
+from ckptd.daemon.interval import Interval
 from ckptd.daemon.resume import Base, refusal
 from ckptd.daemon.writer import Committed, Done, Saving
 from ckptd.errors import CkptdError
@@ -28,6 +29,11 @@ class Conversation:
         self._job = context
         self._end_now = end_now
         self._recorded = 0.0
+        self._interval = Interval()
+        self._began = context.loop.now()
+        self._copied = 0.0
+        """When the last segment arrived."""
+        self._unsaved_why = ""
 
     def on_socket(self) -> None:
         """Messages have arrived."""
@@ -82,6 +88,7 @@ class Conversation:
         if self._job.ledger.state == states.STARTING:
             state = states.REPLAYING if attempt.resuming else states.RUNNING
             self._job.ledger.enter(state, agent=message.pid)
+        self._interval.failures = attempt.number - 1
         if not attempt.resuming:
             self._plan_periodic()
         if self._job.stop.signal and not self._job.stop.passed_on:
@@ -128,12 +135,19 @@ class Conversation:
     # ---- dumps ----------------------------------------------------------------------------------
 
     def _plan_periodic(self) -> None:
-        if self._job.settings.every.seconds > 0:
-            self._job.loop.after("every", self._job.settings.every.seconds, self._every)
+        every = self._job.settings.every
+        seconds = self._interval.seconds() if every.chosen else every.seconds
+        if seconds > 0:
+            self._job.loop.after("every", seconds, self._every)
+        if every.chosen:
+            self._interval.ran = self._job.loop.now() - self._began
+            self._job.ledger.write(every={"seconds": seconds, "why": self._interval.why()})
 
     def _every(self) -> None:
         self._plan_periodic()
-        if self._job.attempt is not None:
+        # Before the first step there is nothing of worth: what ckptd does by itself waits for that.
+        trains = bool(self._job.ledger.record.extra.get("step")) or not self._job.settings.every.chosen
+        if self._job.attempt is not None and trains:
             self._periodic(self._job.attempt)
 
     def _periodic(self, attempt: Attempt) -> None:
@@ -166,6 +180,7 @@ class Conversation:
             segment.unlink(missing_ok=True)  # shared memory: no disk to wait for
             return
         attempt.writing += 1
+        self._copied = self._job.loop.now()
         if request.leave and self._job.ledger.state == states.DUMPING:
             self._job.ledger.enter(states.SAVING)
         self._job.writer.save(
@@ -204,11 +219,19 @@ class Conversation:
         if tell and attempt.peer is not None:
             self._job.server.send(attempt.peer, protocol.Unsaved(dump=request.dump, why=why))
         self._job.ledger.write(unsaved=why)
+        if not request.leave and self._job.settings.every.chosen:
+            self._interval.failed += 1
+            self._plan_periodic()
         if attempt.status is not None:
             self._job.voice.say(f"the last dump could not be saved: {why}")
             return
         if not request.leave or attempt.leave is not request:
-            self._job.voice.say(f"could not save: {why}; training goes on")
+            # What ckptd does by itself it says once.
+            known, self._unsaved_why = why == self._unsaved_why, why
+            tell_it = (
+                self._job.voice.detail if known and self._job.settings.every.chosen else self._job.voice.say
+            )
+            tell_it(f"could not save: {why}; training goes on")
             return
         again = (
             f"; {signal_name(self._job.stop.signal)} again ends it unsaved" if self._job.stop.signal else ""
@@ -241,10 +264,17 @@ class Conversation:
             saved = protocol.Saved(dump=saving.dump, checkpoint=str(done.path), step=saving.step)
             self._job.server.send(attempt.peer, saved)
         attempt.saved = attempt.saved or saving.leave
+        self._interval.dumped(saving.seconds, self._job.loop.now() - self._copied)
+        if self._job.settings.every.chosen and attempt.status is None:
+            self._plan_periodic()
         if self._job.ledger.state == states.SAVING and attempt.status is None:
             self._job.ledger.enter(states.LEAVING)
         self._job.ledger.write(
-            step=saving.step, checkpoint=manifest.id, checkpoint_at=manifest.created, unsaved=""
+            step=saving.step,
+            checkpoint=manifest.id,
+            checkpoint_at=manifest.created,
+            checkpoint_step=saving.step,
+            unsaved="",
         )
         text = (
             f"saved step {saving.step} (checkpoint {manifest.id}, {bytes_text(manifest.nbytes)}, "

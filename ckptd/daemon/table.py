@@ -46,11 +46,12 @@ class JobRow:
 
 def read_table(store: Store) -> list[JobRow]:
     """All jobs of a store, the latest to change last. Raises NoStoreError."""
-    rows = [_row(folder) for folder in store.jobs()]
+    rows = [row_of(folder) for folder in store.jobs()]
     return sorted(rows, key=lambda row: (row.updated or 0.0, row.id))
 
 
-def _row(folder: JobFolder) -> JobRow:
+def row_of(folder: JobFolder) -> JobRow:
+    """One job of the table."""
     owner = holder(folder)
     supervisor = owner.pid if owner is not None else None
     try:

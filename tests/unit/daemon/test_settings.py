@@ -34,6 +34,8 @@ def test_any_text_is_a_duration_or_a_usage_error(text):
 def test_every():
     assert parse_every("500steps") == Every(steps=500)
     assert parse_every("1 step") == Every(steps=1)
+    assert parse_every("Auto") == Every(chosen=True)
+    assert parse_every("never") == Every()
     assert parse_every("10m") == Every(seconds=600)
     for text in ("0", "0steps", "soon", "steps", ""):
         with pytest.raises(UsageError):
