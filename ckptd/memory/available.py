@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-
 UNLIMITED = 1 << 60
 """Version 1 writes some number above it where there is no limit."""
 NAMES = {
