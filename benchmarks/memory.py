@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 
 
-def taken(supervisor: int, program: int, segments: Path | None) -> float:
-    """Bytes of a supervisor, its program and their children, and of what they have in shared memory.
+def taken(supervisor: int, program: int, segments: Path | None) -> tuple[float, float]:
+    """Bytes of a supervisor, its program and their children, and bytes that they have in shared memory.
 
     Private and mapped pages are counted by their share (PSS), so that libraries count once. Of shared memory it is the
     files of the segments as far as they have pages, mapped or not, or what is mapped of it, where that is more. The
@@ -21,7 +21,7 @@ def taken(supervisor: int, program: int, segments: Path | None) -> float:
                 own += value
             elif name == "Pss_Shmem":
                 mapped += value
-    return float(own + max(mapped, _held(segments)))
+    return float(own), float(max(mapped, _held(segments)))
 
 
 def _shares(pid: int) -> dict[str, int]:

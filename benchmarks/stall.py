@@ -108,14 +108,15 @@ def rise(folder: Path, size: int, tensors: int, every: float) -> dict[str, float
     ) as run:  # fmt: skip
         pid = run.pid()
         run.wait(job.STEP, count=20)
-        taken = [memory.taken(run.process.pid, pid, run.segments())]
+        before, _ = memory.taken(run.process.pid, pid, run.segments())  # shared memory may be there ahead
+        taken = 0.0
         if run.lines(job.COPIED):
             raise click.ClickException("a checkpoint came before the training was under way: --every")
         while len(run.lines(job.SAVED)) < CHECKPOINTS - 1:
-            taken.append(memory.taken(run.process.pid, pid, run.segments()))
+            taken = max(taken, sum(memory.taken(run.process.pid, pid, run.segments())))
             time.sleep(0.02)
             run.check()
-    return {"memory_rise": max(taken) - taken[0], "memory_above": max(taken) - taken[0] - size}
+    return {"memory_rise": taken - before, "memory_above": taken - before - size}
 
 
 def measure(
