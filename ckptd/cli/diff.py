@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ckptd.cli.output import Column, job_option, json_option, print_table, printable, progress, store_option
+from ckptd.store.contents import WHOLE
 from ckptd.store.difference import Difference, TensorChange, compare
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.selection import choose
@@ -36,8 +37,8 @@ def diff(a: str, b: str, everything: bool, job: str | None, store: Path | None, 
     """
     opened = open_store(store or default_store(), create=False)
     one, other = choose(opened, a, job).entry, choose(opened, b, job).entry
-    with progress("comparing", other.nbytes) as advance:
-        found = compare(one.path, other.path, advance)
+    with progress("reading", 2 * WHOLE, sized=False) as read, progress("comparing", other.nbytes) as advance:
+        found = compare(one.path, other.path, advance, read)
     if as_json:
         click.echo(json.dumps(as_map(found), indent=1))
         return

@@ -129,10 +129,11 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
+def progress(what: str, total: int, *, sized: bool = True) -> Iterator[Advance]:
     """A bar on the terminal (stderr) for what takes more than a second; ``total`` bytes to go through.
 
-    The body calls what it is given with the bytes done since the last call.
+    The body calls what it is given with the bytes done since the last call. Without ``sized`` they are parts of
+    another kind, of which only the share is shown. The bar goes once all is done.
     """
     begun, done = time.monotonic(), 0
     bar: Any = None
@@ -142,10 +143,13 @@ def progress(what: str, total: int) -> Iterator[Advance]:
     def advance(count: int) -> None:
         nonlocal bar, task, done
         done += count
-        if not shown or time.monotonic() - begun < PATIENCE:
+        if not shown or time.monotonic() - begun < PATIENCE or 0 < total <= done:
+            if bar is not None:
+                bar.stop()
+                bar = None
             return
         if bar is None:
-            bar = _bar()
+            bar = _bar(sized=sized)
             task = bar.add_task(what, total=total or None)
             bar.start()
         bar.update(task, completed=min(done, total) if total else done)
@@ -157,12 +161,20 @@ def progress(what: str, total: int) -> Iterator[Advance]:
             bar.stop()
 
 
-def _bar() -> Any:
+def _bar(*, sized: bool) -> Any:
     # Here, so that every other command starts without rich (a tenth of a second).
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn() if sized else TaskProgressColumn(),
+        TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
     )  # fmt: skip

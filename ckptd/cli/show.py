@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from ckptd.cli.output import Column, job_option, json_option, print_table, printable, store_option
-from ckptd.store.contents import Contents, TensorView, figures
-from ckptd.store.graph import Graph
+from ckptd.cli.output import Column, job_option, json_option, print_table, printable, progress, store_option
+from ckptd.store.contents import WHOLE, Contents, TensorView, figures, read_contents
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.manifest import Manifest
 from ckptd.store.pins import read_mark
@@ -40,7 +39,8 @@ def show(wanted: str, job: str | None, store: Path | None, as_json: bool) -> Non
     path = choose(opened, wanted, job).entry.path
     with OpenCheckpoint(path) as checkpoint:
         manifest = checkpoint.manifest
-        contents = Contents(Graph(checkpoint.graph(), str(path)))
+        with progress("reading", WHOLE, sized=False) as advance:
+            contents = read_contents(checkpoint, advance)
     if as_json:
         click.echo(json.dumps(as_map(path, manifest, contents), indent=1))
         return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptd.store.graph import Graph, Node, count_of, keeps_parameters, reference
+
+if TYPE_CHECKING:
+    from ckptd.store.reader import OpenCheckpoint
 
 OTHERS = 8
 """So many more places are kept where a tensor is referred to."""
@@ -63,16 +66,46 @@ class Variable:
         return f"{self.scope}.{self.name}"
 
 
+DEEPEST = 200
+"""Steps of a way to a tensor that its name has; of a longer one the last."""
+WHOLE = 1000
+"""What ``read_contents`` advances by in all."""
+SOME = 4096
+"""Nodes between two words of how far it is."""
+
+
+def read_contents(checkpoint: OpenCheckpoint, advance: Callable[[int], None] = lambda _: None) -> Contents:
+    """What is in a checkpoint. ``advance`` is called with parts of WHOLE. Raises DamagedError, RefusedError."""
+    data = checkpoint.graph()
+    advance(WHOLE // 5)
+    graph = Graph(data, str(checkpoint.path))
+    advance(WHOLE // 5)
+    rest = WHOLE - 2 * (WHOLE // 5)
+    done = 0
+
+    def walked(count: int) -> None:
+        nonlocal done
+        share = min(rest, rest * count // max(1, len(graph)))
+        advance(share - done)
+        done = share
+
+    contents = Contents(graph, walked)
+    advance(rest - done)
+    return contents
+
+
 class Contents:
     """A graph, walked through once, breadth first: the shortest way to each tensor is its name."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, walked: Callable[[int], None] = lambda _: None) -> None:
+        """``walked`` is called with the number of nodes, now and then."""
         self.graph = graph
         self.tensors: dict[int, TensorView] = {}
         """By number of node, in the order of the walk."""
         self._from: dict[int, tuple[int | None, str]] = {}
         found = [(scope, name, child) for scope, own in graph.scopes() for name, child in own]
         self.variables = [Variable(scope, name, self.describe(child)) for scope, name, child in found]
+        count = 0
         # Modules first: a weight's name is the one that it has there, not 'optimizer.state[key]'.
         for modules in (True, False):
             waiting: deque[int] = deque()
@@ -81,6 +114,9 @@ class Contents:
                     self._meet(child, None, f"{scope}.{name}", waiting)
             while waiting:
                 number = waiting.popleft()
+                count += 1
+                if count % SOME == 0:
+                    walked(count)
                 for label, child in graph.children(graph.node(number)):
                     self._meet(child, number, self._keyed(label), waiting)
 
@@ -105,9 +141,10 @@ class Contents:
             self._from[number] = parent, label
             waiting.append(number)
             node = self.graph.node(number)
-            view = _view(self.graph, number, node, self._path(parent, label))
-            if view is not None:
-                self.tensors[number] = view
+            if node[0] in ("tensor", "array"):
+                view = _view(self.graph, number, node, self._path(parent, label))
+                if view is not None:
+                    self.tensors[number] = view
             return
         known = self.tensors.get(number)
         if known is not None:
@@ -118,6 +155,9 @@ class Contents:
     def _path(self, parent: int | None, label: str) -> str:
         labels = [label]
         while parent is not None:
+            if len(labels) == DEEPEST:  # a list whose every item refers to the next one may be a million long
+                labels.append("\N{HORIZONTAL ELLIPSIS}")
+                break
             parent, above = self._from[parent]
             labels.append(above)
         return "".join(reversed(labels))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ckptd.store.contents import Contents, TensorView, figures
-from ckptd.store.graph import Graph
+from ckptd.store.contents import Contents, TensorView, figures, read_contents
 from ckptd.store.manifest import Manifest
 from ckptd.store.naming import short_names, spec
 from ckptd.store.offline import ask
@@ -49,10 +48,16 @@ class Difference:
     tensors: list[TensorChange]
 
 
-def compare(a: Path, b: Path, advance: Callable[[int], None] = lambda _: None) -> Difference:
-    """Compare two checkpoints; ``advance`` is called with bytes compared. Raises CkptdError."""
+def compare(
+    a: Path, b: Path, advance: Callable[[int], None] = lambda _: None,
+    reading: Callable[[int], None] = lambda _: None,
+) -> Difference:  # fmt: skip
+    """Compare two checkpoints; ``advance`` is called with bytes compared, ``reading`` with parts of 2 * WHOLE before.
+
+    Raises CkptdError.
+    """
     with OpenCheckpoint(a) as one, OpenCheckpoint(b) as other:
-        contents = Contents(Graph(one.graph(), str(a))), Contents(Graph(other.graph(), str(b)))
+        contents = read_contents(one, reading), read_contents(other, reading)
         left, right = short_names(contents[0]), short_names(contents[1])
         changes: list[TensorChange] = []
         pairs: list[dict[str, Any]] = []

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ckptd.errors import CkptdError, NoStoreError
 from ckptd.store import disk
-from ckptd.store.contents import Contents
-from ckptd.store.graph import Graph
+from ckptd.store.contents import read_contents
 from ckptd.store.naming import Tree, short_names, spec
 from ckptd.store.offline import ask
 from ckptd.store.reader import OpenCheckpoint
@@ -39,7 +38,7 @@ def export_checkpoint(
     to = to.absolute()
     with OpenCheckpoint(path) as opened:
         manifest = opened.manifest
-        contents = Contents(Graph(opened.graph(), str(path)))
+        contents = read_contents(opened)
         named = short_names(contents)
         part = to.with_name(f".tmp-{to.name}-{os.getpid()}")
         request = {

@@ -7,10 +7,14 @@ import pty
 import subprocess
 import sys
 
+import msgpack
 import pytest
-from store_fixtures.making import ROOT
+from store_fixtures.making import ROOT, make_checkpoint, make_segment
 
 from ckptd.cli.output import Column, cut, lay_out, progress, width
+from ckptd.store.contents import WHOLE, read_contents
+from ckptd.store.naming import short_names
+from ckptd.store.reader import OpenCheckpoint
 
 COLUMNS = (Column("NAME", gives=True), Column("COUNT", right=True), Column("WHY", gives=True))
 
@@ -53,15 +57,12 @@ def test_no_progress_where_nobody_looks(capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_on_a_terminal():
+def on_terminal(code: str) -> bytes:
+    """What a program shows on the terminal that its stderr is."""
     ours, theirs = pty.openpty()
-    code = (
-        "from ckptd.cli import output; output.PATIENCE = 0.0\n"
-        "with output.progress('reading', 100) as advance:\n"
-        "    for _ in range(10): advance(10)\n"
-    )
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"}
-    with subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env=env) as process:
+    command = [sys.executable, "-c", f"from ckptd.cli import output; output.PATIENCE = 0.0\n{code}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=env) as process:
         os.close(theirs)
         shown = b""
         try:
@@ -70,6 +71,39 @@ def test_progress_on_a_terminal():
         except OSError:  # EIO: the other end is closed
             pass
         os.close(ours)
-        assert process.wait() == 0
+        assert process.wait() == 0, shown
+    return shown
+
+
+def test_progress_on_a_terminal():
+    code = "with output.progress('reading', 100) as advance:\n    for _ in range(10): advance(10)\n"
+    shown = on_terminal(code)
     assert b"reading" in shown
     assert b"100" in shown
+
+
+def test_a_large_graph_is_read_with_a_bar(folder, tmp_path):
+    # Each refers to the next, and to a tensor: a way of 5000 steps.
+    nodes = [["list", [[number + 1], [5001 + number]]] for number in range(5000)]
+    tensors = [["tensor", None, [10_001], "float32", [6], [1], 0, [False], None, []] for _ in range(5000)]
+    nodes += [["list", []], *tensors, ["storage", "small", 24, "cpu"]]
+    places = [{"key": ["__main__"], "variables": ["chain", [0]], "loops": []}]
+    graph = msgpack.packb({"version": 2, "places": places, "nodes": nodes})
+    ids = []
+    for step in (1, 2):
+        path = make_checkpoint(folder, make_segment(tmp_path / str(step), graph=graph), step)
+        ids.append(path.name[13:])
+    parts: list[int] = []
+    with OpenCheckpoint(path) as opened:
+        read_contents(opened, parts.append)
+        contents = read_contents(opened)
+    assert len(contents.tensors) == 5000
+    assert max(len(view.path) for view in contents.tensors.values()) < 1000
+    assert len(short_names(contents)) == 5000
+    assert sum(parts) == WHOLE
+    assert len(parts) > 4
+    for words in (["show", ids[0]], ["diff", *ids]):
+        words += ["--store", str(tmp_path / "store")]
+        shown = on_terminal(f"from ckptd.cli.main import main; raise SystemExit(main({words!r}))")
+        assert b"reading" in shown, words
+        assert b"%" in shown
