@@ -84,8 +84,10 @@ def test_progress_on_a_terminal():
 
 def test_a_large_graph_is_read_with_a_bar(folder, tmp_path):
     # Each refers to the next, and to a tensor: a way of 5000 steps.
-    nodes = [["list", [[number + 1], [5001 + number]]] for number in range(5000)]
-    tensors = [["tensor", None, [10_001], "float32", [6], [1], 0, [False], None, []] for _ in range(5000)]
+    nodes: list[object] = [["list", [[number + 1], [5001 + number]]] for number in range(5000)]
+    tensors: list[object] = [
+        ["tensor", None, [10_001], "float32", [6], [1], 0, [False], None, []] for _ in range(5000)
+    ]
     nodes += [["list", []], *tensors, ["storage", "small", 24, "cpu"]]
     places = [{"key": ["__main__"], "variables": ["chain", [0]], "loops": []}]
     graph = msgpack.packb({"version": 2, "places": places, "nodes": nodes})
