@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptd.protocol import Due, Dump, Dumped, Progress, Said, Undumped, Welcome
 from ckptd_agent import rooms
+from ckptd_agent.leftovers import Watch
 from ckptd_agent.loops import events, hooks, outside, position
 from ckptd_agent.loops import record as r
 
@@ -28,8 +29,6 @@ REST = 4
 
 witness: Callable[[str], None] | None = None
 """Told 'dumped' and 'resumed' at the safe point where that happened; ``ckptd prove`` compares the two."""
-STALE = 8
-"""Optimizer steps behind which a graph that nothing has gone through is taken for a leftover."""
 NEVER = 1 << 60
 """A number of steps that no job comes to."""
 UNLOOPED = 5
@@ -45,8 +44,8 @@ _reported = 0.0
 _reported_steps = 0
 _trouble_said = False
 _not_before = 0.0
-_first_seen: dict[Any, int] = {}
-"""Graphs that were waiting at places that the request passed by, and the number of steps then."""
+_watch = Watch()
+"""Of the graphs that were waiting at places that the request passed by."""
 _unlooped = 0
 
 
@@ -82,14 +81,14 @@ def count_from(steps: int) -> None:
 
 def request(dump: Dump) -> None:
     """A dump is asked for. Called on the agent thread: the main thread comes by at its next loop head."""
-    global _pending, _since, _trouble_said, _not_before
+    global _pending, _since, _trouble_said, _not_before, _watch
     with _turn:
         if _pending is not None and _pending.leave and not dump.leave:
             return
         _trouble_said = False
         _since = time.monotonic()
         _not_before = 0.0
-        _first_seen.clear()
+        _watch = Watch()
         _pending = dump
         hooks.at_safe_point = _consider
         hooks.switch(True)
@@ -101,7 +100,6 @@ def _done_with(dump: Dump) -> None:
     with _turn:
         if _pending is dump:
             _pending = None
-            _first_seen.clear()
             hooks.at_safe_point = None
             hooks.switch(False)
 
@@ -260,13 +258,6 @@ def _final(loop: int, at_end: bool) -> Final:
     return Final(loop, int(r.stack[-1][r.ORDINAL]), False)
 
 
-def _one_waits(unused: list[Any]) -> bool:
-    """One of the graphs may be on its way to backward; one that so many optimizer steps have left alone is not."""
-    steps = events.steps() if events.stepped else 0
-    first = [_first_seen.setdefault(node, steps) for node in unused]
-    return any(steps < each + STALE for each in first)
-
-
 def _take(found: position.Position, final: Final, patient: bool, dump: str) -> str:
     """Capture and copy; the path of the segment. Raises GraphWaitsError, DumpFailedError, and whatever."""
     from ckptd.errors import DumpFailedError
@@ -295,7 +286,12 @@ def _take(found: position.Position, final: Final, patient: bool, dump: str) -> s
     finally:
         if collecting:
             gc.enable()
-    if patient and _one_waits(capture.scratch(graphs.Graphs).unused):
+    unused = capture.scratch(graphs.Graphs).unused
+    if (
+        patient
+        and unused
+        and _watch.one_waits(unused, (final.loop, final.at_end), events.steps() if events.stepped else 0)
+    ):
         raise GraphWaitsError
     if capture.troubles:
         raise DumpFailedError(capture.troubles[0])

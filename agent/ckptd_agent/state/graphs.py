@@ -19,6 +19,8 @@ class Graphs:
         """The ``grad_fn`` of tensors that hang on a graph which backward may still go through."""
         self._kept: set[Any] = set()
         """Nodes that were looked at and have not been freed."""
+        self._waiting: set[Any] = set()
+        """Those of them that lie on a graph which backward may still go through."""
 
     def note(self, tensor: torch.Tensor) -> bool:
         """Look at a tensor's graph; whether backward has been through it and has freed it."""
@@ -34,11 +36,13 @@ class Graphs:
                 return True
             unused = unused or freed is False
             for following, _ in node.next_functions:
+                unused = unused or following in self._waiting
                 if following is not None and following not in seen and following not in self._kept:
                     seen.add(following)
                     waiting.append(following)
         self._kept |= seen
         if unused:
+            self._waiting |= seen
             self.unused.append(tensor.grad_fn)
         return False
 
