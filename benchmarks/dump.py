@@ -32,15 +32,18 @@ SMALL = 1 << 20
 """Bytes of the state of a run before all others, which has Python compile what it compiles once."""
 
 
-def dump(folder: Path, size: int, tensors: int) -> dict[str, float]:
+def dump(folder: Path, size: int, tensors: int, *, at_once: bool = False) -> dict[str, float]:
     """One dump: seconds from the signal until it is safe and durable, and that training stood still.
 
-    And, as ``started``, from the launch until some steps were done.
+    And, as ``started``, from the launch until some steps were done. The signal comes then if ``at_once``, else when
+    ckptd has made ready what it makes ready ahead.
     """
     words = [str(job.PROGRAMS / "state.py"), "--size", str(size), "--tensors", str(tensors)]
     with job.emptied(folder, "run") as place, job.Job(place, words) as run:
         pid = run.pid()
         started = run.wait(job.STEP, count=WARM_STEPS).time - run.began
+        if not at_once:
+            run.settle()
         signalled = time.monotonic()
         os.kill(pid, signal.SIGTERM)
         copied = run.wait(job.COPIED)
@@ -56,14 +59,17 @@ def dump(folder: Path, size: int, tensors: int) -> dict[str, float]:
 
 
 def measure(
-    size: int, tensors: int, many: int, repeat: int, parent: Path | None, *, quiet: bool
+    size: int, tensors: int, many: int, at_once: bool, repeat: int, parent: Path | None, *, quiet: bool
 ) -> dict[str, Any]:
     """All rounds, their seconds by name, and the figures. ``many`` 0: no comparison of numbers of tensors."""
     with job.scratch(parent) as folder:
-        dump(folder, SMALL, FEW)
+        dump(folder, SMALL, FEW, at_once=True)
 
         def ours(count: int, prefix: str) -> dict[str, float]:
-            return {f"{prefix}_{name}": value for name, value in dump(folder, size, count).items()}
+            return {
+                f"{prefix}_{name}": value
+                for name, value in dump(folder, size, count, at_once=at_once).items()
+            }
 
         def others(turn: int) -> dict[str, float]:
             return rivals(folder, size, tensors, turn)
@@ -76,7 +82,7 @@ def measure(
         about = machine.describe(folder)
     seconds = figures.columns(rounds)
     return {
-        "machine": about, "size": size, "tensors": tensors, "many": many, "rounds": repeat,
+        "machine": about, "size": size, "tensors": tensors, "many": many, "at_once": at_once, "rounds": repeat,
         "seconds": seconds, "figures": [each.describe() for each in compare(seconds, many)],
     }  # fmt: skip
 
@@ -130,12 +136,19 @@ def draw(result: dict[str, Any]) -> Path:
     """The picture of a result."""
     shown = {label: result["seconds"][name] for name, label in NAMES.items() if name in result["seconds"]}
     ours = {label for label in shown if label.startswith("ckptd")}
-    return picture.bars("dump", title(result), shown, ours, result)
+    return picture.bars(name(result), title(result), shown, ours, result)
+
+
+def name(result: dict[str, Any]) -> str:
+    """What it is kept as."""
+    return "dump-at-once" if result["at_once"] else "dump"
 
 
 def title(result: dict[str, Any]) -> str:
     """What was measured."""
-    return f"Dump of {figures.show(result['size'], 'B')} in {result['tensors']} tensors, {result['rounds']} rounds"
+    when = ", at once behind the start" if result["at_once"] else ""
+    size = figures.show(result["size"], "B")
+    return f"Dump of {size} in {result['tensors']} tensors{when}, {result['rounds']} rounds"
 
 
 @click.command()
@@ -144,13 +157,21 @@ def title(result: dict[str, Any]) -> str:
     "--many", type=click.IntRange(min=0), default=10_000, show_default=True,
     help="Small tensors whose dump is set beside that of ten; 0: don't.",
 )  # fmt: skip
+@click.option("--at-once", is_flag=True, help="Right after the first steps: nothing has been made ready yet.")
 def main(
-    size: int, tensors: int, many: int, repeat: int, folder: Path | None, as_json: bool, keep: bool
+    size: int,
+    tensors: int,
+    many: int,
+    at_once: bool,
+    repeat: int,
+    folder: Path | None,
+    as_json: bool,
+    keep: bool,
 ) -> None:
     """How long a dump takes, beside copies, writes and other ways to save."""
-    result = measure(size, tensors, many, repeat, folder, quiet=as_json)
+    result = measure(size, tensors, many, at_once, repeat, folder, quiet=as_json)
     if keep:
-        machine.keep("dump", result)
+        machine.keep(name(result), result)
         draw(result)
     if as_json:
         print(json.dumps(result, indent=1))

@@ -21,6 +21,8 @@ from typing import IO, Any
 import click
 import psutil
 
+from benchmarks import memory
+
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 ATTEMPT = re.compile(r"ckptd: attempt (\d+) of job \S+ runs as process (\d+)")
 COPIED = re.compile(r"ckptd: step (\d+) copied, training stood still for ([\d.]+) s")
@@ -30,6 +32,10 @@ STEP = re.compile(r"(\d+) ([\d.]+)")
 FAILED = re.compile(r"ckptd: (?:could not save|no checkpoint at this place)|Traceback|Error: ")
 PATIENCE = 300.0
 """Seconds for anything that a bench waits for: far more than it should take."""
+BEGUN = 2.5
+"""Seconds from the first step within which ckptd has begun to make ready what it makes ready."""
+CALM = 0.5
+"""Seconds without growth, behind which it is."""
 LEAVE = 20.0
 """Seconds in which an interrupted job's processes must be gone by themselves."""
 
@@ -100,6 +106,17 @@ class Job:
         with self._came:
             found = [(moment, text, pattern.match(text)) for moment, text in self._lines]
         return [Line(moment, text, match) for moment, text, match in found if match is not None]
+
+    def settle(self) -> None:
+        """Wait until what ckptd makes ready ahead, beside the training, is ready: nothing grows in shared memory."""
+        calm = self.wait(STEP).time + BEGUN
+        size = -1
+        while time.monotonic() < calm:
+            self.check()
+            now = memory.held(self.segments())
+            if now != size:
+                size, calm = now, max(calm, time.monotonic() + CALM)
+            time.sleep(0.02)
 
     def check(self) -> None:
         """Raise ClickException if it has ended, or said that something failed."""

@@ -21,7 +21,7 @@ def taken(supervisor: int, program: int, segments: Path | None) -> tuple[float, 
                 own += value
             elif name == "Pss_Shmem":
                 mapped += value
-    return float(own), float(max(mapped, _held(segments)))
+    return float(own), float(max(mapped, held(segments)))
 
 
 def _shares(pid: int) -> dict[str, int]:
@@ -34,7 +34,8 @@ def _shares(pid: int) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines}
 
 
-def _held(folder: Path | None) -> int:
+def held(folder: Path | None) -> int:
+    """Bytes of the pages that the files of a folder in shared memory have."""
     if folder is None:
         return 0
     total = 0

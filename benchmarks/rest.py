@@ -63,7 +63,7 @@ def measure(
 ) -> dict[str, Any]:
     """All rounds, their values by name, and the figures."""
     with job.scratch(parent) as folder:
-        dump(folder, SMALL, FEW)
+        dump(folder, SMALL, FEW, at_once=True)
         rounds = [watch(folder, size, tensors, seconds) for _ in turns(repeat, quiet=quiet)]
         about = machine.describe(folder)
     values = figures.columns(rounds)

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from benchmarks import figures, job, machine, picture
-from benchmarks.dump import FEW, SMALL, WARM_STEPS, dump
+from benchmarks.dump import FEW, SMALL, dump
 from benchmarks.figures import Figure
 from benchmarks.options import common
 from benchmarks.rounds import in_turn, rivals, run_rivals, turns
@@ -44,7 +44,7 @@ def relaunch(folder: Path, size: int, tensors: int) -> dict[str, float]:
     with job.emptied(folder, "run") as place:
         with job.Job(place, words) as run:
             pid = run.pid()
-            run.wait(job.STEP, count=WARM_STEPS)
+            run.settle()
             signalled = time.monotonic()
             os.kill(pid, signal.SIGTERM)
             gone = job.wait_gone(pid)
@@ -82,7 +82,7 @@ def measure(size: int, tensors: int, repeat: int, parent: Path | None, *, quiet:
     """All rounds, their seconds by name, and the figures."""
     words = program(size, tensors)
     with job.scratch(parent) as folder:
-        dump(folder, SMALL, FEW)
+        dump(folder, SMALL, FEW, at_once=True)
         saved = folder / "saved"
         saved.mkdir()
         run_rivals(saved, size, tensors, ["--only", *(way for way, _ in LOADERS.values()), "--leave"])

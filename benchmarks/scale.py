@@ -39,7 +39,7 @@ def measure(
     """All rounds; for each case its seconds by name, and the figures."""
     cases = [(size, count) for size in sizes for count in counts]
     with job.scratch(parent) as folder:
-        dump(folder, SMALL, FEW)
+        dump(folder, SMALL, FEW, at_once=True)
         rounds = [
             in_turn([partial(one, folder, *case, turn) for case in cases], turn)
             for turn in turns(repeat, quiet=quiet)

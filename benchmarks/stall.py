@@ -126,7 +126,7 @@ def measure(
     cores = len(os.sched_getaffinity(0))
     part = max(1, round(A_PART * tensors))
     with job.scratch(parent) as folder:
-        started = dump(folder, size, tensors)["started"]
+        started = dump(folder, size, tensors, at_once=True)["started"]
         every = every or started + 1.5 + 2 * size / 2**30  # some of it is quiet
 
         def ours(prefix: str, changed: float, threads: int) -> dict[str, float]:

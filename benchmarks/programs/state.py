@@ -2,7 +2,7 @@
 
     python state.py --size BYTES --tensors N [--changed 0.5] [--threads N] [--load torch FILE]
 
-The state is random numbers in N parameters of one size; a small head is what is trained, so that a step is short
+The state is random numbers in N parameters of one size; only a small head has gradients, so that a step is short
 whatever the size. Steps change the parameters in turn, a few million bytes each, or those of a share of them,
 or (0) none. The time is ``time.monotonic()`` at the step's end.
 """
@@ -68,7 +68,7 @@ def main() -> None:
     model = Model(options.size, options.tensors)
     if options.load:
         load(model, *options.load)
-    optimizer = torch.optim.SGD(model.head.parameters(), lr=1e-3, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     batch, work = torch.randn(32, 64), torch.randn(WORK, WORK) / WORK
     changing = round(options.changed * options.tensors)
     at_once = min(changing, max(1, CHANGED_BYTES // model.weights[0].nbytes))
