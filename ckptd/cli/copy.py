@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ckptd.cli.far import copy_from_remote, copy_to_remote, is_remote, remote_option
-from ckptd.cli.output import job_option, json_option, printable, progress, store_option
+from ckptd.cli.output import job_option, json_option, print_json, printable, progress, store_option
 from ckptd.errors import UsageError
 from ckptd.store.layout import Store, default_store, open_store
 from ckptd.store.quantity import bytes_text
@@ -51,9 +50,7 @@ def copy(
         )
         rows = copy_to_remote(to, chosen) if is_remote(to) else _copy(opened, chosen, Path(to))
     if as_json:
-        click.echo(
-            json.dumps([{key: row[key] for key in ("id", "path", "nbytes")} for row in rows], indent=1)
-        )
+        print_json([{key: row[key] for key in ("id", "path", "nbytes")} for row in rows])
         return
     for row in rows:
         words = f"{bytes_text(row['nbytes'])} written" if row["nbytes"] else "is there already"

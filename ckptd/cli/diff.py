@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ckptd.cli.output import Column, job_option, json_option, print_table, printable, progress, store_option
+from ckptd.cli.output import (
+    Column,
+    job_option,
+    json_option,
+    print_json,
+    print_table,
+    printable,
+    progress,
+    store_option,
+)
 from ckptd.store.contents import WHOLE
 from ckptd.store.difference import Difference, TensorChange, compare
 from ckptd.store.layout import default_store, open_store
@@ -40,7 +48,7 @@ def diff(a: str, b: str, everything: bool, job: str | None, store: Path | None, 
     with progress("reading", 2 * WHOLE, sized=False) as read, progress("comparing", other.nbytes) as advance:
         found = compare(one.path, other.path, advance, read)
     if as_json:
-        click.echo(json.dumps(as_map(found), indent=1))
+        print_json(as_map(found))
         return
     print_table(FIGURES, [[name, _value(old), _value(new)] for name, old, new in found.figures])
     if found.variables:

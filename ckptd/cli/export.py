@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import click
 
-from ckptd.cli.output import job_option, json_option, printable, progress, store_option
+from ckptd.cli.output import job_option, json_option, print_json, printable, progress, store_option
 from ckptd.errors import UsageError
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.outward import FORMATS, export_checkpoint
@@ -40,13 +38,21 @@ def export(
         raise UsageError(f"{to} can't be written: there is no folder {to.absolute().parent}")
     opened = open_store(store or default_store(), create=False)
     entry = choose(opened, wanted, job).entry
-    if kind == "dcp" and to.is_dir() and force:
-        shutil.rmtree(to)
+    if kind == "dcp" and to.exists():
+        _check_old(to)
     with progress("exporting", entry.nbytes) as advance:
         done = export_checkpoint(entry.path, to, kind, advance)
     if as_json:
-        click.echo(json.dumps({"to": str(to), "tensors": done.tensors, "left_out": done.left_out}, indent=1))
+        print_json({"to": str(to), "tensors": done.tensors, "left_out": done.left_out})
         return
     click.echo(printable(f"{to}: {done.tensors} tensors of step {entry.step}, {bytes_text(done.nbytes)}"))
     for name, why in done.left_out.items():
         click.echo(printable(f"left out: {name}: {why}"))
+
+
+def _check_old(to: Path) -> None:
+    """Raise UsageError unless it is nothing but a checkpoint of torch.distributed, which may be replaced."""
+    names = [path.name for path in to.iterdir()] if to.is_dir() and not to.is_symlink() else [to.name]
+    others = [name for name in names if name != ".metadata" and not name.endswith(".distcp")]
+    if others:
+        raise UsageError(f"{to} is no exported checkpoint (it holds {others[0]!r}): choose another name")

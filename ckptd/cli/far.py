@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ckptd.cli.output import Column, print_table, printable, progress
-from ckptd.errors import RemoteError
+from ckptd.cli.output import Column, print_json, print_table, printable, progress
+from ckptd.errors import RemoteError, UsageError
 from ckptd.store.quantity import ago_text, bytes_text
 from ckptd.store.selection import Chosen
 
@@ -27,8 +26,23 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def remote_option(command: Command) -> Command:
     """``--remote URL``."""
     return click.option(
-        "--remote", default="", metavar="URL", help="A remote (s3://..., file:///...) instead of the store."
+        "--remote",
+        default="",
+        metavar="URL",
+        callback=_given,
+        help="A remote (s3://..., file:///...) instead of the store.",
     )(command)
+
+
+def _given(context: click.Context, option: click.Parameter, url: str) -> str:
+    """An empty variable in a script must not make the store of what was to be the remote."""
+    from click.core import ParameterSource
+
+    if not url and context.get_parameter_source(str(option.name)) is not ParameterSource.DEFAULT:
+        raise UsageError(
+            "--remote is empty: write s3://bucket/folder or file:///mnt/nfs/folder, or leave it out"
+        )
+    return url
 
 
 def is_remote(place: str) -> bool:
@@ -42,7 +56,7 @@ def list_remote(url: str, job: str | None, as_json: bool) -> None:
 
     rows = checkpoints(find_jobs(open_remote(url), job))
     if as_json:
-        click.echo(json.dumps([_as_map(row) for row in rows], indent=1))
+        print_json([_as_map(row) for row in rows])
     elif rows:
         now = time.time()
         print_table(COLUMNS, [_cells(row, now) for row in rows], [row.entry is None for row in rows])
@@ -134,7 +148,7 @@ def prune_remote(url: str, dry_run: bool, as_json: bool) -> None:
         rows = [
             {"path": name, "nbytes": size, "what": "a piece of no checkpoint"} for name, size in gone.items()
         ]
-        click.echo(json.dumps({"removed": rows, "freed": freed, "dry_run": dry_run}, indent=1))
+        print_json({"removed": rows, "freed": freed, "dry_run": dry_run})
         return
     words = "would be freed" if dry_run else "freed"
     pieces = f"{len(gone)} piece{'s' if len(gone) > 1 else ''} of no checkpoint"

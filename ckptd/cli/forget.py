@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from ckptd.cli.keep import keep_options, policy_of
-from ckptd.cli.output import Column, json_option, print_table, progress, store_option
+from ckptd.cli.output import Column, json_option, print_json, print_table, progress, store_option
 from ckptd.errors import UsageError
 from ckptd.store import removal
 from ckptd.store.layout import default_store, open_store
@@ -49,7 +48,7 @@ def forget(job: str | None, dry_run: bool, store: Path | None, as_json: bool, **
         done = Removed() if dry_run else _apply(each, policy, verdicts)
         rows += [_row(each, verdict, done, dry_run) for verdict in verdicts]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     now = time.time()
     if rows:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ckptd.errors import UsageError
-from ckptd.settings import parse_duration, parse_every
+from ckptd.settings import Every, parse_duration, parse_every
 from ckptd.store.retention import Best, Policy
 
 _BEST = re.compile(r"(\d+)(?::([A-Za-z_][A-Za-z0-9_]*))?(?::(max|min))?")
@@ -28,7 +28,7 @@ def policy_of(
     keep_best: tuple[str, ...], keep_tag: tuple[str, ...], default_last: int = 0,
 ) -> Policy:  # fmt: skip
     """The flags, understood. Raises UsageError."""
-    every = parse_every(keep_every) if keep_every else None
+    every = _every(keep_every) if keep_every else None
     within = parse_duration(keep_within) if keep_within else 0.0
     if keep_within and within <= 0:
         raise UsageError(f"--keep-within {keep_within}: must be more than nothing")
@@ -41,6 +41,16 @@ def policy_of(
         best=tuple(_best(text) for text in keep_best),
         tags=keep_tag,
     )
+
+
+def _every(text: str) -> Every:
+    try:
+        every = parse_every(text)
+    except UsageError:
+        every = Every()
+    if not every.steps and every.seconds <= 0:
+        raise UsageError(f"--keep-every {text}: write 1000steps or 6h")
+    return every
 
 
 def _best(text: str) -> Best:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from ckptd.cli.far import list_remote, remote_option
-from ckptd.cli.output import Column, json_option, print_table, printable, store_option
+from ckptd.cli.output import Column, json_option, print_json, print_table, printable, store_option
 from ckptd.store.environment import masked
 from ckptd.store.index import Entry
 from ckptd.store.job import JobRecord
@@ -45,7 +44,7 @@ def ls(job: str | None, remote: str, store: Path | None, as_json: bool) -> None:
     opened = open_store(store or default_store(), create=False)
     rows = checkpoints(select_jobs(read_jobs(opened), job, opened))
     if as_json:
-        click.echo(json.dumps([as_map(row) for row in rows], indent=1))
+        print_json([as_map(row) for row in rows])
     elif rows:
         now = time.time()
         print_table(COLUMNS, [cells(row, now) for row in rows], [not row.entry.good for row in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,12 @@ VERBS = {
     "prove": "Run a command with and without interruptions, and compare.",
 }
 """Each verb is the module ckptd.cli.VERB with the click command of that name. Imported only when used."""
+
+
+OF_STORES = frozenset(VERBS) & {
+    "ps", "ls", "show", "diff", "verify", "export", "copy", "pin", "rm", "forget", "prune", "unlock",
+}  # fmt: skip
+"""Verbs whose --json is JSON even where they fail."""
 
 
 class Verbs(click.Group):
@@ -70,27 +77,46 @@ def ckptd() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    before = _answers()
     try:
-        result = ckptd.main(
-            args=list(argv) if argv is not None else None, prog_name="ckptd", standalone_mode=False
-        )
+        result = ckptd.main(args=words, prog_name="ckptd", standalone_mode=False)
     except CkptdError as error:
-        return _report(str(error), error.status)
+        return _report(words, str(error), error.status, before)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "ckptd"
-        return _report(f"{error.format_message().rstrip('.')}: see {path} --help", error.exit_code)
+        return _report(
+            words, f"{error.format_message().rstrip('.')}: see {path} --help", error.exit_code, before
+        )
     except click.ClickException as error:
-        return _report(error.format_message(), error.exit_code)
+        return _report(words, error.format_message(), error.exit_code, before)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read our output has seen enough. Python would complain at exit when it flushes the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # who read it has seen enough
         return 0
+    except OSError as error:
+        _drop_output()
+        return _report(
+            words[:1], f"{error.filename or 'the output'}: {(error.strerror or str(error)).lower()}", 1
+        )
     return result if isinstance(result, int) else 0
 
 
-def _report(message: str, status: int) -> int:
+def _drop_output() -> None:
+    """Python would complain at exit when it flushes the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answers() -> int:
+    """How often a verb has printed JSON; none has unless it is imported."""
+    return int(getattr(sys.modules.get("ckptd.cli.output"), "printed", 0))
+
+
+def _report(words: Sequence[str], message: str, status: int, before: int = 0) -> int:
     line = "".join(letter if letter.isprintable() else " " for letter in message)
     print(f"ckptd: {line}", file=sys.stderr)
+    asked = words[:1] and words[0] in OF_STORES and ("--json" in words or os.environ.get("CKPTD_JSON"))
+    if asked and _answers() == before:  # else there is one already
+        click.echo(json.dumps({"error": line, "status": status}, indent=1))
     return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -36,6 +37,17 @@ def json_option(command: Command) -> Command:
     return click.option(
         "--json", "as_json", is_flag=True, envvar="CKPTD_JSON", help="Everything, for programs."
     )(command)
+
+
+printed = 0
+"""Answers to --json so far."""
+
+
+def print_json(value: Any) -> None:
+    """What a verb has found, for programs: all of it, once."""
+    global printed
+    printed += 1
+    click.echo(json.dumps(value, indent=1))
 
 
 def job_option(command: Command) -> Command:

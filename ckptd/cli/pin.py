@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from ckptd.cli.output import job_option, json_option, store_option
+from ckptd.cli.output import job_option, json_option, print_json, store_option
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.pins import read_mark, write_mark
 from ckptd.store.retention import Mark
@@ -33,7 +32,7 @@ def pin(
     mark = changed(before, tags, remove)
     write_mark(chosen.entry.path, mark)
     if as_json:
-        click.echo(json.dumps({"id": chosen.entry.id, "pinned": mark.pinned, "tags": list(mark.tags)}))
+        print_json({"id": chosen.entry.id, "pinned": mark.pinned, "tags": list(mark.tags)})
         return
     words = (["pinned"] if mark.pinned else []) + [f"tagged {', '.join(mark.tags)}" for _ in [0] if mark.tags]
     click.echo(

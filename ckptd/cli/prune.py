@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from ckptd.cli.far import prune_remote, remote_option
-from ckptd.cli.output import json_option, store_option
+from ckptd.cli.output import json_option, print_json, store_option
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.leftovers import leftovers, prune_job
 from ckptd.store.quantity import bytes_text
@@ -33,7 +32,7 @@ def prune(dry_run: bool, remote: str, store: Path | None, as_json: bool) -> None
     freed = sum(left.nbytes for left in gone)
     if as_json:
         rows = [{"path": str(left.path), "nbytes": left.nbytes, "what": left.what} for left in gone]
-        click.echo(json.dumps({"removed": rows, "freed": freed, "dry_run": dry_run}, indent=1))
+        print_json({"removed": rows, "freed": freed, "dry_run": dry_run})
         return
     for left in gone:
         click.echo(f"{left.path}: {left.what}, {bytes_text(left.nbytes)}")

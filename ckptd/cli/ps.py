@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from pathlib import Path
 import click
 
 from ckptd import states
-from ckptd.cli.output import Column, json_option, print_table, printable, store_option
+from ckptd.cli.output import Column, json_option, print_json, print_table, printable, store_option
 from ckptd.daemon.table import JobRow, read_table
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.quantity import ago_text
@@ -31,7 +30,7 @@ def ps(store: Path | None, as_json: bool) -> None:
     opened = open_store(store or default_store(), create=False)
     rows = read_table(opened)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        print_json([asdict(row) for row in rows])
     elif rows:
         now = time.time()
         print_table(COLUMNS, [cells(row, now) for row in rows])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from ckptd.cli.output import job_option, json_option, progress, store_option
+from ckptd.cli.output import job_option, json_option, print_json, progress, store_option
 from ckptd.errors import PartlyDoneError, UsageError
 from ckptd.store import index, removal
 from ckptd.store.hold import keep
@@ -44,9 +43,7 @@ def rm(
             held += [path.name[13:] for path in [*done.held, *done.marked]]
     if as_json:
         ids = [each.entry.id for each in chosen] if dry_run else sorted(freed)
-        click.echo(
-            json.dumps({"removed": ids, "held": held, "freed": sum(freed.values()), "dry_run": dry_run})
-        )
+        print_json({"removed": ids, "held": held, "freed": sum(freed.values()), "dry_run": dry_run})
     else:
         for each in chosen:
             if dry_run or each.entry.id in freed:

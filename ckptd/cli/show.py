@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ckptd.cli.output import Column, job_option, json_option, print_table, printable, progress, store_option
+from ckptd.cli.output import (
+    Column,
+    job_option,
+    json_option,
+    print_json,
+    print_table,
+    printable,
+    progress,
+    store_option,
+)
 from ckptd.store.contents import WHOLE, Contents, TensorView, figures, read_contents
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.manifest import Manifest
@@ -42,7 +50,7 @@ def show(wanted: str, job: str | None, store: Path | None, as_json: bool) -> Non
         with progress("reading", WHOLE, sized=False) as advance:
             contents = read_contents(checkpoint, advance)
     if as_json:
-        click.echo(json.dumps(as_map(path, manifest, contents), indent=1))
+        print_json(as_map(path, manifest, contents))
         return
     for name, value in _heading(path, manifest, contents):
         click.echo(printable(f"{name:<14}{value}"))

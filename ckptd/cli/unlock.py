@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptd.cli.far import remote_option
-from ckptd.cli.output import json_option, printable, store_option
+from ckptd.cli.output import json_option, print_json, printable, store_option
 from ckptd.errors import NoStoreError, UsageError
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.lock import Owner, holder
@@ -59,7 +58,7 @@ def unlock(job: str | None, remote: str, store: Path | None, force: bool, as_jso
     for held in found:
         _look(held, force)
     if as_json:
-        click.echo(json.dumps([_as_map(held) for held in found], indent=1))
+        print_json([_as_map(held) for held in found])
         return
     for held in found:
         for line in _lines(held):

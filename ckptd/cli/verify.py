@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from ckptd.cli.output import Column, job_option, json_option, print_table, printable, progress, store_option
+from ckptd.cli.output import (
+    Column,
+    job_option,
+    json_option,
+    print_json,
+    print_table,
+    printable,
+    progress,
+    store_option,
+)
 from ckptd.errors import DamagedError
 from ckptd.store.layout import default_store, open_store
 from ckptd.store.selection import Chosen, checkpoints, choose, read_jobs, select_jobs
@@ -56,7 +64,7 @@ def _report(chosen: list[Chosen], verdicts: list[Verdict], as_json: bool) -> Non
              "path": str(each.entry.path), "ok": verdict.ok, "state": verdict.state, "why": verdict.why or None}
             for each, verdict in zip(chosen, verdicts, strict=True)
         ]  # fmt: skip
-        click.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     elif chosen:
         cells = [
             [each.entry.id, each.job.name, str(each.entry.step), verdict.state, verdict.why]

@@ -58,6 +58,8 @@ def export_checkpoint(
                 done = answer.get("done")
                 if isinstance(done, int):
                     advance(done)
+            if part.is_dir() and to.is_dir():
+                shutil.rmtree(to)  # an older export, as the caller has seen to: a folder replaces an empty one only
             part.replace(to)
             disk.sync_folder(to.parent)
         except OSError as error:

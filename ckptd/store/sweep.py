@@ -44,8 +44,8 @@ def begin_work(work: Path) -> int:
     Raises OSError: FileExistsError where somebody else works in a folder of this name.
     """
     for left in reversed(range(TRIES)):
-        disk.make_folder(work)
         try:
+            disk.make_folder(work)
             fd = disk.create_file(work / TABLE)
         except (FileNotFoundError, FileExistsError):
             # Who sweeps has taken the empty folder away before there was a lock, or is at it.

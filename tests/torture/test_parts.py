@@ -98,6 +98,23 @@ def test_a_checkpoint_is_not_swept_away_before_it_has_its_name(
     assert {each.parent for each in swept} == {folder.work}
 
 
+def test_a_work_folder_that_is_swept_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by scripts/torture pair: between mkdir and chmod."""
+    folder, own, left = make_job(tmp_path / "store"), Path.chmod, [3]
+
+    def chmod(path: Path, mode: int) -> None:
+        if path.parent == folder.work and left[0]:
+            left[0] -= 1
+            prune_job(folder)
+        own(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    verify_checkpoint(make_checkpoint(folder, make_segment(tmp_path / "segment"), 1))
+    assert left == [0]
+
+
 def test_parts_of_all_small_files_go(tmp_path: Path) -> None:
     folder = make_job(tmp_path / "store")
     for name in ("job.json", "index.jsonl", "remote.json"):
