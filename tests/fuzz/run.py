@@ -60,7 +60,7 @@ class _Link:
     def send(self, message: Any) -> None:
         """Nobody listens."""
 
-    def refuse(self, why: str) -> NoReturn:
+    def refuse(self, why: str, *, damaged: bool = False) -> NoReturn:
         _write(self.report, refused=why)
         os._exit(14)
 
@@ -179,12 +179,11 @@ def _arm(run: Run) -> Any:
     """What ckptd_agent.arm does, without a supervisor; the replay, if this is one."""
     if run.mode == "plain":
         return None
-    import ckptd_agent
-    from ckptd_agent import replay, safepoint
+    from ckptd_agent import link, replay, safepoint
     from ckptd_agent.loops import hooks
 
-    link: Any = _Link(run.report)
-    sys.modules["ckptd_agent.link"] = ckptd_agent.link = link
+    stand_in: Any = _Link(run.report)
+    link.send, link.refuse = stand_in.send, stand_in.refuse
     hooks.install()
     safepoint.install()
     if run.mode == "resumed":

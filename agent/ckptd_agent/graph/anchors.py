@@ -117,7 +117,7 @@ class Anchor(Kind):
     exact = (
         types.CodeType, types.FrameType, types.TracebackType, types.GetSetDescriptorType, types.MemberDescriptorType,
         types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType, property,
-        staticmethod, classmethod, memoryview, types.MappingProxyType, types.CoroutineType, types.AsyncGeneratorType,
+        staticmethod, classmethod, memoryview, types.CoroutineType, types.AsyncGeneratorType,
     )  # fmt: skip
 
     def takes(self, obj: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 import functools
+import gc
 import sys
 import types
 import weakref
@@ -317,6 +318,35 @@ def _nothing() -> None:
     """Stands in a partial until it is filled."""
 
 
+class MappingProxy(Kind):
+    """A view that keeps a dict from being changed: of a dict (a dataclass field's metadata) or a class's own."""
+
+    name = "mappingproxy"
+    exact = (types.MappingProxyType,)
+    mutable = False
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        return [capture.child(_viewed(obj))]
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        graft.pair(node[1], _viewed(fresh))
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        viewed = graft.value(node[1])
+        if fresh is not None and _viewed(fresh) is viewed:
+            return fresh
+        return viewed.__dict__ if isinstance(viewed, type) else types.MappingProxyType(viewed)
+
+
+def _viewed(proxy: Any) -> Any:
+    """The dict that a mappingproxy shows; of the dict of a class, which is never set, that class."""
+    own = proxy.get("__dict__", proxy.get("__weakref__"))
+    owner = getattr(own, "__objclass__", None)
+    if isinstance(own, types.GetSetDescriptorType) and isinstance(owner, type):
+        return owner
+    return gc.get_referents(proxy)[0]
+
+
 class WeakReference(Kind):
     name = "weakref"
     exact = (weakref.ReferenceType, weakref.WeakMethod)
@@ -370,4 +400,16 @@ class _Gone:
     """What a dead weak reference pointed to."""
 
 
-register(Module, EnumMember, Class, Function, Cell, Method, BuiltinMethod, Partial, WeakReference, Proxy)
+register(
+    Module,
+    EnumMember,
+    Class,
+    Function,
+    Cell,
+    Method,
+    BuiltinMethod,
+    Partial,
+    MappingProxy,
+    WeakReference,
+    Proxy,
+)
