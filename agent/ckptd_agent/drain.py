@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Iterator
@@ -39,18 +40,46 @@ Part = tuple[int, int, int]
 
 
 def drain(capture: Capture, graph: bytes, facts: dict[str, Any], dump: str) -> Path:
-    """Write a segment for the dump of that id; raises OSError if there is no room. Returns its path."""
+    """Write a segment for the dump of that id. Returns its path.
+
+    Where memory has no room for the storages, they go to the store's disk at once. Raises OSError if there is none.
+    """
     tensors = arrange([(name, _dtype(obj, capture), _nbytes(obj)) for name, obj in capture.storages.items()])
+    total = sum(tensor.nbytes for tensor in tensors) + len(graph)
     room = rooms.take()
     try:
+        rooms.demand(room, total)
         writer = SegmentWriter(room, tensors, graph, facts, dump)
         _copy(capture, tensors, room)
         writer.finish()
+    except OSError as error:
+        rooms.let_go(room)
+        if error.errno != errno.ENOSPC or "CKPTD_SPILL" not in os.environ:
+            raise
+        return _spill(capture, tensors, graph, facts, dump)
     except BaseException:
         rooms.give_back(room)
         raise
     rooms.lend(room, dump)
     return room.path
+
+
+def _spill(capture: Capture, tensors: list[Tensor], graph: bytes, facts: dict[str, Any], dump: str) -> Path:
+    """Storages to the disk, and a segment that says where they are."""
+    from ckptd_agent.spill import spill
+
+    addresses = {name: address for name, obj in capture.storages.items() if (address := _address(obj))}
+    placed, file = spill(capture.storages, tensors, addresses)
+    for folder in (os.environ["CKPTD_SEGMENTS"], os.environ["CKPTD_SPILL"]):
+        path = Path(folder) / f"{os.getpid()}-{os.urandom(4).hex()}.seg"
+        try:
+            SegmentWriter(Room(path), placed, graph, facts, dump, file).finish()
+        except OSError:
+            path.unlink(missing_ok=True)  # not even for the graph
+        else:
+            return path
+    Path(file.file).unlink(missing_ok=True)
+    raise OSError(errno.ENOSPC, "no space left on device", os.environ["CKPTD_SPILL"])
 
 
 def _nbytes(obj: Any) -> int:

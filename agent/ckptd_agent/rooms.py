@@ -6,6 +6,7 @@ was saved last stays: the next dump goes into it, and until then it is the check
 
 from __future__ import annotations
 
+import errno
 import os
 from _thread import allocate_lock, start_new_thread
 from pathlib import Path
@@ -16,6 +17,8 @@ from ckptd.memory.room import Room
 
 SHARE = 0.5
 """Part of the memory that is to be had which a room may take."""
+LIMIT = 0.8
+"""Part of it that a dump may take which comes before there is a room."""
 STEP = 2 << 20
 """Bytes that are made ready at a time: the program's own mappings wait as long."""
 IDLE = 4.0
@@ -52,6 +55,20 @@ def lend(room: Room, dump: str) -> None:
     with _lock:
         _taken = False
         _lent[dump] = room
+
+
+def demand(room: Room, nbytes: int) -> None:
+    """The room is to hold so much. Raises OSError (ENOSPC) where taking that would starve the machine."""
+    if nbytes - room.nbytes > LIMIT * available():
+        raise OSError(errno.ENOSPC, "not enough memory", str(room.path))
+
+
+def let_go(room: Room) -> None:
+    """It was not large enough, and what it takes is needed."""
+    global _taken
+    with _lock:
+        _taken = False
+        _drop(room)
 
 
 def give_back(room: Room) -> None:

@@ -164,6 +164,8 @@ class Attempt:
     resume: Path | None = None
     memory: Path | None = None
     """The segment that it was written from, if that is still there."""
+    spill: Path | None = None
+    """Where storages go that memory has no room for: on the store's disk."""
 
 
 def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -> dict[str, str]:
@@ -184,6 +186,9 @@ def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -
     env.pop("CKPTD_RESUME", None)
     if attempt.resume is not None:
         env["CKPTD_RESUME"] = str(attempt.resume)
+    env.pop("CKPTD_SPILL", None)
+    if attempt.spill is not None:
+        env["CKPTD_SPILL"] = str(attempt.spill)
     env.pop("CKPTD_MEMORY", None)
     if attempt.resume is not None and attempt.memory is not None:
         env["CKPTD_MEMORY"] = str(attempt.memory)

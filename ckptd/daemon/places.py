@@ -96,6 +96,8 @@ class SegmentFolder:
         name = f"ckptd-{os.geteuid()}-{key}"
         self.in_memory = shm.is_dir() and os.access(shm, os.W_OK | os.X_OK)
         self.path = shm / name if self.in_memory else fallback
+        self.spill = fallback
+        """Where storages go that memory has no room for."""
         fd = None
         for _ in range(_TRIES):
             private_folder(self.path)
@@ -106,16 +108,21 @@ class SegmentFolder:
             raise LockedError(f"another ckptd uses {self.path}: wait until it ends")
         self._fd = fd
         _empty(self.path)
+        if fallback.is_dir():
+            _empty(fallback)
         if self.in_memory:
             _sweep_segments(shm, name)
 
     def holds(self, path: Path) -> bool:
         """Whether a path that an agent named is a file right in this folder, and no link."""
-        return path.parent == self.path and path.is_file() and not path.is_symlink()
+        return path.parent in (self.path, self.spill) and path.is_file() and not path.is_symlink()
 
     def files(self) -> list[Path]:
-        """What lies in it."""
-        return [path for path in self.path.iterdir() if self.holds(path)]
+        """What lies in it, and what was spilled."""
+        folders = {self.path, self.spill}
+        return [
+            path for folder in folders if folder.is_dir() for path in folder.iterdir() if self.holds(path)
+        ]
 
     def clear(self, keep: Path | None) -> None:
         """Remove what the last process left, but for the copy that the next one resumes from."""
@@ -126,6 +133,8 @@ class SegmentFolder:
     def close(self) -> None:
         """Remove the folder."""
         _remove(self.path)
+        if self.spill.is_dir():
+            _remove(self.spill)
         os.close(self._fd)
 
 

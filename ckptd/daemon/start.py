@@ -30,6 +30,7 @@ from ckptd.store.job import JobRecord
 from ckptd.store.lock import JobLock
 from ckptd.store.reader import list_checkpoints
 from ckptd.store.retention import Policy
+from ckptd.store.spilled import FOLDER as SPILLED
 from ckptd.store.sweep import sweep
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         key = place_key(identity.id, opened.path)
         place = Place(key)
         stack.callback(place.close)
-        segments = SegmentFolder(key, folder.path / "segments")
+        segments = SegmentFolder(key, folder.path / SPILLED)
         stack.callback(segments.close)
         server = Server(place)
         stack.callback(server.close)

@@ -92,7 +92,7 @@ class Supervisor:
         start = launch.Attempt(
             job=record.id, number=number, endpoint=self._job.place.endpoint, segments=self._job.segments.path,
             hashseed=base.hashseed or record.hashseed, resume=base.path,
-            memory=base.memory,
+            memory=base.memory, spill=self._job.segments.spill,
         )  # fmt: skip
         env = launch.environment(os.environ, start, self._job.settings)
         command = self._job.command

@@ -24,6 +24,7 @@ from ckptd.store.manifest import FORMAT, Manifest
 from ckptd.store.quantity import bytes_text
 from ckptd.store.retention import Policy
 from ckptd.store.seen import Seen
+from ckptd.store.spilled import FOLDER
 from ckptd.store.writer import NoRoomError, Way, write_checkpoint
 
 
@@ -201,11 +202,12 @@ class Writer(Worker):
         self._held = Hold(path) if path is not None else None
 
     def _save(self, saving: Saving) -> Committed:
-        kept = False
+        kept, spilled = False, ""
         try:
             with Segment(saving.segment) as segment:
+                spilled = segment.index.spill.file if segment.index.spill is not None else ""
                 committed = self._commit(saving, segment)
-            kept = self._remember
+                kept = self._remember and segment.index.spill is None
         except CkptdError:
             raise
         except Exception as error:
@@ -213,6 +215,8 @@ class Writer(Worker):
         finally:
             if not kept:
                 saving.segment.unlink(missing_ok=True)
+            if spilled and Path(spilled).parent == self._folder.path / FOLDER:
+                Path(spilled).unlink(missing_ok=True)  # unless it is part of the checkpoint now
             if saving.leave:
                 self._hurry.clear()
         if kept:

@@ -14,7 +14,7 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,19 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Spill:
+    """Where the storages are if there was no memory for them: in a file on the store's disk, hashed already."""
+
+    file: str
+    """Its path. The storages lie there as the tensors' offsets say, counted from ``start``."""
+    start: int
+    """Bytes that are kept free for the head of a tensor file."""
+    algorithm: str
+    digests: list[str]
+    """Hex, one for each tensor."""
+
+
+@dataclass(frozen=True)
 class Index:
     """What is in a segment."""
 
@@ -55,6 +68,8 @@ class Index:
     """What the agent knows for the manifest: see ckptd.store.manifest.Manifest."""
     dump: str = ""
     """Id of the dump, as in protocol.Dump."""
+    spill: Spill | None = None
+    """None: the segment holds the storages."""
 
 
 def arrange(sizes: Sequence[tuple[str, str, int]]) -> list[Tensor]:
@@ -89,18 +104,19 @@ class Segment:
             graph_nbytes=fields["graph_nbytes"],
             facts=fields["facts"],
             dump=fields.get("dump", ""),
+            spill=Spill(**fields["spill"]) if fields.get("spill") else None,
         )
         if self.index.graph_offset + self.index.graph_nbytes > start:
             raise DamagedError(f"segment {path}: its index points outside of it")
 
     @property
     def data_nbytes(self) -> int:
-        """Bytes of all storages together; they start at offset 0."""
+        """Bytes of all storages together; they start at offset 0, unless they were spilled."""
         return sum(tensor.nbytes for tensor in self.index.tensors)
 
     def data(self) -> memoryview:
-        """All storages, in the order of the index."""
-        return memoryview(self._map)[: self.data_nbytes]
+        """All storages, in the order of the index; nothing where they were spilled."""
+        return memoryview(self._map)[: 0 if self.index.spill else self.data_nbytes]
 
     def graph(self) -> memoryview:
         """The object graph, msgpack."""
@@ -122,13 +138,19 @@ class SegmentWriter:
     """A segment in the making: copy all storages into the room's first bytes, then ``finish``."""
 
     def __init__(
-        self, room: Room, tensors: list[Tensor], graph: bytes, facts: dict[str, Any], dump: str = ""
+        self,
+        room: Room,
+        tensors: list[Tensor],
+        graph: bytes,
+        facts: dict[str, Any],
+        dump: str = "",
+        spill: Spill | None = None,
     ) -> None:
         """Everything but the storages. What the room held is no segment from here on.
 
         Raises OSError (ENOSPC) when it can't grow, or the pages of its end are not to be had.
         """
-        data = sum(tensor.nbytes for tensor in tensors)
+        data = sum(tensor.nbytes for tensor in tensors) if spill is None else 0
         index: bytes = msgpack.packb(
             {
                 "tensors": [[t.name, t.dtype, t.nbytes, t.offset] for t in tensors],
@@ -136,6 +158,7 @@ class SegmentWriter:
                 "graph_nbytes": len(graph),
                 "facts": facts,
                 "dump": dump,
+                "spill": asdict(spill) if spill is not None else None,
             }
         )
         self.room = room

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
+from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -19,6 +19,8 @@ PART = 8 << 20
 THREADS = 4
 """Writes that are under way at a time."""
 Step = Callable[[int], None]
+ViewOf = Callable[[int, int], memoryview]
+"""The bytes of memory from an offset on, so many."""
 
 
 class Extent(NamedTuple):
@@ -27,7 +29,7 @@ class Extent(NamedTuple):
     at: int
     """Bytes from the start of the file; the first one's is a multiple of BLOCK."""
     offset: int
-    """Bytes from the start of the memory."""
+    """Bytes from the start of the memory, which is at a multiple of BLOCK."""
     nbytes: int
 
 
@@ -51,13 +53,13 @@ def open_direct(fd: int) -> int | None:
         return None
 
 
-def write_extents(fd: int, data: memoryview, extents: Sequence[Extent], step: Step) -> None:
+def write_extents(fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Step) -> None:
     """Write all of them to ``fd``, which open_direct opened. The last block is filled up with zeros.
 
     Raises OSError, and what ``step`` raises; ``step`` is called on several threads with the bytes written.
     """
     work = _parts(merge(extents))
-    lock = threading.Lock()
+    lock = allocate_lock()
     failed: list[BaseException] = []
 
     def write_some() -> None:
@@ -68,7 +70,7 @@ def write_extents(fd: int, data: memoryview, extents: Sequence[Extent], step: St
                     part = next(work, None)
                 if part is None:
                     return
-                done = _write(fd, data, part, buffer)
+                done = _write(fd, view_of, part, buffer)
                 with lock:
                     step(done)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller
@@ -76,12 +78,20 @@ def write_extents(fd: int, data: memoryview, extents: Sequence[Extent], step: St
         finally:
             buffer.close()
 
-    threads = [threading.Thread(target=write_some, daemon=True) for _ in range(THREADS - 1)]
-    for thread in threads:
-        thread.start()
+    def help_out(over: LockType) -> None:
+        try:
+            write_some()
+        finally:
+            over.release()
+
+    # Threads that the threading module knows nothing of: a program that this runs in counts and names its own.
+    helpers = [allocate_lock() for _ in range(THREADS - 1)]
+    for over in helpers:
+        over.acquire()
+        start_new_thread(help_out, (over,))
     write_some()
-    for thread in threads:
-        thread.join()
+    for over in helpers:
+        over.acquire()
     if failed:
         raise failed[0]
 
@@ -103,17 +113,17 @@ def _parts(extents: Sequence[Extent]) -> Iterator[list[Extent]]:
         yield part
 
 
-def _write(fd: int, data: memoryview, part: list[Extent], buffer: mmap.mmap) -> int:
+def _write(fd: int, view_of: ViewOf, part: list[Extent], buffer: mmap.mmap) -> int:
     begin = part[0].at
     size = sum(each.nbytes for each in part)
     whole = size + -size % BLOCK
     first = part[0]
     if len(part) == 1 and first.offset % BLOCK == 0 and whole == size:
-        with data[first.offset : first.offset + size] as source:
+        with view_of(first.offset, size) as source:
             _write_all(fd, source, begin)
         return size
     for each in part:
-        with data[each.offset : each.offset + each.nbytes] as source:
+        with view_of(each.offset, each.nbytes) as source:
             buffer[each.at - begin : each.at - begin + each.nbytes] = source
     buffer[size:whole] = bytes(whole - size)
     with memoryview(buffer) as view, view[:whole] as filled:

@@ -228,7 +228,7 @@ class PackFile:
         if direct is None:
             return 0
         try:
-            write_extents(direct, data, extents, step)
+            write_extents(direct, lambda offset, nbytes: data[offset : offset + nbytes], extents, step)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptd.errors import DumpFailedError
-from ckptd.memory.segment import Segment
+from ckptd.memory.segment import Segment, Spill
 from ckptd.store import compress, disk, hashing, index
 from ckptd.store.environment import masked
 from ckptd.store.known import Known
@@ -20,6 +20,7 @@ from ckptd.store.layout import JobFolder
 from ckptd.store.manifest import GRAPH, GRAPH_ZSTD, MANIFEST, TABLE, FileEntry, Manifest, encode
 from ckptd.store.packing import PackFile, Plan, make_plan, write_view
 from ckptd.store.quantity import bytes_text
+from ckptd.store.spilled import take_spilled
 from ckptd.store.storages import encode_table
 from ckptd.store.sweep import begin_work, sweep_work
 from ckptd.store.tensorfile import make_head
@@ -124,6 +125,8 @@ class _Job:
 
     def write(self, segment: Segment, manifest: Manifest) -> Manifest:
         """Write all files but the manifest; returns it complete. Raises OSError, DumpFailedError, ValueError."""
+        if segment.index.spill is not None:
+            return self._write_spilled(segment, manifest, segment.index.spill)
         algorithm = self.way.algorithm or hashing.fastest()
         with segment.data() as data, segment.graph() as graph:
             plan = make_plan(
@@ -146,6 +149,20 @@ class _Job:
             content=segment.data_nbytes + segment.index.graph_nbytes,
             graph_nbytes=segment.index.graph_nbytes,
             written=sum(entry.nbytes for entry in files),
+        )
+
+    def _write_spilled(self, segment: Segment, manifest: Manifest, spill: Spill) -> Manifest:
+        """The same where the storages are on the disk already: their file becomes the tensor file."""
+        name, plan, entry = take_spilled(segment.index.tensors, spill, manifest.id, self.work)
+        self._fds[name] = disk.open_file(self.work / name)
+        with segment.graph() as graph:
+            files = [entry, *self._write_all(plan, graph)]
+        return replace(
+            manifest,
+            files=files,
+            content=segment.data_nbytes + segment.index.graph_nbytes,
+            graph_nbytes=segment.index.graph_nbytes,
+            written=sum(each.nbytes for each in files),
         )
 
     def _write_all(self, plan: Plan, graph: memoryview) -> list[FileEntry]:

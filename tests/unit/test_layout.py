@@ -22,7 +22,10 @@ AGENT_MAY = [
     "ckptd.store.manifest",
     "ckptd.store.packed",
     "ckptd.store.reader",
+    "ckptd.store.extents",
+    "ckptd.store.hashing",
     "ckptd.store.resuming",
+    "ckptd.store.spilled",
     "ckptd.store.tensorfile",
 ]
 

@@ -9,6 +9,7 @@ Each step takes ``pace`` seconds and prints its number. The state is the step. K
   handler=CODE     a SIGTERM handler of its own, which exits with CODE after the dump
   hello=no         never says Hello
   dump=slow|never|refuse|wrong   how it answers a request
+  die=dumped|silent  killed when its copy is complete, having said so or not
   leave=no         doesn't end after Saved
   resume=refuse|notice   what it does instead of resuming
   early=SIGNAL     gets this signal before Hello
@@ -104,9 +105,11 @@ class Agent:
             path = Path(KEYS["source"])
             sources = {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
         path = Path(os.environ["CKPTD_SEGMENTS"]) / f"{order.dump}.seg"
-        writer = SegmentWriter(Room(path), arrange([("t0", "F32", len(data))]), graph, {"sources": sources})
+        writer = SegmentWriter(Room(path), arrange([("t0", "F32", len(data))]), graph, {"sources": sources, "step": self.step}, order.dump)
         writer.put(0, data)
         writer.finish()
+        if KEYS.get("die") == "silent":
+            os.kill(os.getpid(), signal.SIGKILL)
         named = "/etc/hostname" if how == "wrong" else str(path)
         self.send(protocol.Dumped(order.dump, named, self.step, 0.001))
         if KEYS.get("die") == "dumped":

@@ -182,6 +182,17 @@ def test_killed_while_its_copy_is_being_written(fake):
     assert saved >= 5
 
 
+def test_killed_before_it_could_say_that_its_copy_is_complete(fake):
+    run = fake(30, die="silent")
+    run.line("5")
+    run.child().terminate()
+    run.until(lambda: checkpoints(run), "the commit")
+    saved = int(checkpoints(run)[0][:12])
+    run.until(lambda: f"{saved + 1}" in run.out.splitlines(), "the resume")
+    run.process.kill()
+    assert saved >= 5
+
+
 def test_crash_goes_on_from_the_periodic_checkpoint(fake):
     run = fake(80, crash="60:-9", flags=["--every", "0.2s"])
     assert run.wait() == 0

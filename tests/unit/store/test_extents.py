@@ -1,0 +1,61 @@
+"""Writes past the page cache: what lies in the file is what lay in memory, wherever it lay."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from ckptd.store import extents
+from ckptd.store.extents import BLOCK, Extent, merge, open_direct, write_extents
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("kind", ["as it lies", "scattered", "odd end"])
+def test_the_file_is_what_lay_in_memory(tmp_path: Path, monkeypatch, kind: str, direct: bool) -> None:
+    monkeypatch.setattr(extents, "PART", 16 * BLOCK)
+    data = mmap.mmap(-1, 100 * BLOCK)
+    data[:] = random.randbytes(len(data))
+    parts: list[Extent] = []
+    at = BLOCK
+    places = list(range(0, len(data), 1000)) if kind == "scattered" else [0]
+    random.shuffle(places)
+    for place in places:
+        size = (
+            min(1000, len(data) - place)
+            if kind == "scattered"
+            else len(data) - (5 if kind == "odd end" else 0)
+        )
+        parts.append(Extent(at, place, size))
+        at += size
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    past = open_direct(fd) if direct else None
+    done: list[int] = []
+    write_extents(fd if past is None else past, lambda a, n: memoryview(data)[a : a + n], parts, done.append)
+    written = os.pread(fd, 1 << 24, 0)
+    expected = b"".join(data[each.offset : each.offset + each.nbytes] for each in parts)
+    assert written[BLOCK : BLOCK + len(expected)] == expected
+    assert not any(written[BLOCK + len(expected) :])
+    assert sum(done) == len(expected)
+    for each in (fd, past):
+        if each is not None:
+            os.close(each)
+
+
+def test_neighbours_are_joined() -> None:
+    assert merge([Extent(0, 0, 5), Extent(5, 5, 7), Extent(12, 99, 1), Extent(13, 100, 0)]) == [
+        Extent(0, 0, 12),
+        Extent(12, 99, 1),
+    ]
+
+
+def test_an_error_of_one_write_ends_them_all(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "file", os.O_RDONLY | os.O_CREAT)
+    with pytest.raises(OSError, match="Bad file"):
+        write_extents(
+            fd, lambda a, n: memoryview(bytes(n)), [Extent(0, 0, 10 * extents.PART)], lambda n: None
+        )
+    os.close(fd)
