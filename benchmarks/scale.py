@@ -15,7 +15,7 @@ import click
 from rich.table import Table
 
 from benchmarks import figures, job, machine, picture
-from benchmarks.dump import FEW, SMALL, dump
+from benchmarks.dump import FEW, NAMES, SMALL, dump
 from benchmarks.options import output, parse_size
 from benchmarks.rounds import in_turn, rivals, turns
 
@@ -93,9 +93,11 @@ def draw(result: dict[str, Any]) -> Path:
             curves[f"ckptd: {what}, {tensors} tensors"] = [
                 (size, result["figures"][key(size, tensors)][what][1]) for size in result["sizes"]
             ]
-    for name in ("torch_save", "write"):
-        first = result["tensors"][0]
-        curves[name] = [
+    first = result["tensors"][0]
+    for name in ("torch_save", "write", "write_direct", "copy_one_thread"):
+        if name not in result["seconds"][key(result["sizes"][0], first)]:
+            continue
+        curves[NAMES[name]] = [
             (size, figures.spread(result["seconds"][key(size, first)][name])[1]) for size in result["sizes"]
         ]
     title = f"Signal to safe and to durable, {result['rounds']} rounds"

@@ -194,9 +194,10 @@ def draw(result: dict[str, Any]) -> Path:
     names = {
         "all_blocked": "ckptd: all changed", "busy_blocked": "ckptd: all changed, cores busy",
         "all_first_blocked": "ckptd: the first one", "copy": "copy, touched memory",
+        "copy_one_thread": "copy, touched memory, 1 thread",
         "copy_shared": "copy, new shared memory", "dcp_async_blocked": "dcp.async_save",
         "torch_save": "torch.save + fsync", "part_blocked": "ckptd: a tenth changed",
-        "part_copy": "copy of that tenth",
+        "part_copy_one_thread": "copy of that tenth, 1 thread",
     }  # fmt: skip
     shown = {label: result["values"][name] for name, label in names.items()}
     ours = {label for label in shown if label.startswith("ckptd")}
