@@ -32,6 +32,10 @@ def export(
 
     In a torch file, modules and optimizers are state dicts under the names of the program's variables.
     """
+    if str(to) == "-":
+        raise UsageError(
+            "a checkpoint is exported to a file or folder, not to a pipe: name one (./- if need be)"
+        )
     if to.exists() and not force:
         raise UsageError(f"{to} is there already: choose another name, or --force")
     if not to.absolute().parent.is_dir():

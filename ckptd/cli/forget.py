@@ -43,8 +43,11 @@ def forget(job: str | None, dry_run: bool, store: Path | None, as_json: bool, **
         )
     opened = open_store(store or default_store(), create=False)
     rows: list[dict[str, Any]] = []
-    for each in select_jobs(read_jobs(opened), job, opened):
-        verdicts = removal.plan(each.folder, policy)
+    planned = [
+        (each, removal.plan(each.folder, policy)) for each in select_jobs(read_jobs(opened), job, opened)
+    ]
+    _check_words(policy, [verdict for _, verdicts in planned for verdict in verdicts])
+    for each, verdicts in planned:
         done = Removed() if dry_run else _apply(each, policy, verdicts)
         rows += [_row(each, verdict, done, dry_run) for verdict in verdicts]
     if as_json:
@@ -57,6 +60,24 @@ def forget(job: str | None, dry_run: bool, store: Path | None, as_json: bool, **
     freed = sum(row["freed"] for row in gone)
     words = "would be removed" if dry_run else "removed"
     click.echo(f"{len(gone)} of {len(rows)} {words}" + (f", {bytes_text(freed)} freed" if freed else ""))
+
+
+def _check_words(policy: Policy, verdicts: list[Verdict]) -> None:
+    """Raise UsageError where a rule keeps nothing because of a slip of the pen, and something would go."""
+    if all(verdict.keep for verdict in verdicts):
+        return
+    known = sorted({name for verdict in verdicts for name in verdict.entry.figures})
+    for best in policy.best:
+        if best.metric not in known:
+            raise UsageError(
+                f"--keep-best {best.count}:{best.metric}: no checkpoint has such a figure, nothing is removed; "
+                f"they have {', '.join(known) or 'none'}"
+            )
+    tagged = any(why.startswith("tagged ") for verdict in verdicts for why in verdict.why)
+    if policy == Policy(tags=policy.tags) and not tagged:
+        raise UsageError(
+            f"no checkpoint is tagged {' or '.join(policy.tags)}, and no other rule is given: nothing is removed"
+        )
 
 
 def _apply(job: Job, policy: Policy, verdicts: list[Verdict]) -> Removed:

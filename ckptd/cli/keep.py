@@ -32,6 +32,9 @@ def policy_of(
     within = parse_duration(keep_within) if keep_within else 0.0
     if keep_within and within <= 0:
         raise UsageError(f"--keep-within {keep_within}: must be more than nothing")
+    for tag in keep_tag:
+        if not tag:
+            raise UsageError("--keep-tag is empty: name a tag, as given by ckptd pin --tag")
     return Policy(
         last=default_last if keep_last is None else keep_last,
         every_steps=every.steps if every else 0,
