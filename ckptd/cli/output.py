@@ -71,13 +71,38 @@ class Column:
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], red: Sequence[bool] = ()) -> None:
     """Rows under their headings, in columns as wide as they need, and no wider than the terminal.
 
+    Where the terminal is too narrow for that, each row is a few lines, a column in each.
     ``red``: which rows stand out, where there is colour. A pipe has no edge, so nothing is cut there.
     """
     terminal = sys.stdout.isatty()
     room = shutil.get_terminal_size().columns if terminal else 0
-    for line, mark in zip(lay_out(columns, rows, room), [None, *(red or [False] * len(rows))], strict=True):
-        style = "1" if mark is None else "31" if mark else ""
-        click.echo(f"\x1b[{style}m{line}\x1b[0m" if style and coloured() else line)
+    marks = red or [False] * len(rows)
+    lines = lay_out(columns, rows, room)
+    if room and max(map(width, lines)) > room:
+        for number, (row, mark) in enumerate(zip(rows, marks, strict=True)):
+            click.echo(
+                "\n" * (number > 0)
+                + "\n".join(_styled(line, "31" * mark) for line in stack(columns, row, room))
+            )
+        return
+    for line, style in zip(lines, ["1", *("31" * mark for mark in marks)], strict=True):
+        click.echo(_styled(line, style))
+
+
+def _styled(line: str, style: str) -> str:
+    return f"\x1b[{style}m{line}\x1b[0m" if style and coloured() else line
+
+
+def stack(columns: Sequence[Column], row: Sequence[str], room: int) -> list[str]:
+    """A row as lines, each with a column's name and its cell; at most ``room`` wide."""
+    wide = max(width(column.name) for column in columns)
+    cells = [printable(cell) for cell in row]
+    lines = [
+        f"{column.name:<{wide}}{GAP}{cell}"
+        for column, cell in zip(columns, cells, strict=True)
+        if cell.strip()
+    ]
+    return [cut(line, room) for line in lines]
 
 
 def coloured() -> bool:

@@ -15,6 +15,7 @@ from faults.walking import GRAPH
 from store_fixtures.making import JOB, ROOT, make_checkpoint, make_job, make_segment
 
 from ckptd.cli.main import OF_STORES, main
+from ckptd.cli.output import width
 from ckptd.store.job import JobRecord
 from ckptd.store.verify import verify_checkpoint
 
@@ -111,12 +112,14 @@ def on_terminal(words, columns, **variables):
 
 
 @pytest.mark.parametrize(
-    "words", [["ls"], ["show"], ["verify"], ["forget", "--keep-last", "1", "-n"]], ids=" ".join
+    "words", [["ls"], ["show"], ["verify"], ["forget", "--keep-last", "1", "-n"], ["ps"]], ids=" ".join
 )
 def test_narrow_terminals_and_no_colour(store, words):
     shown = on_terminal(words, 40, NO_COLOR="1")
     assert "\x1b" not in shown
     assert "Traceback" not in shown
+    if words != ["show"]:  # its heading has paths, which are whole
+        assert max(map(width, shown.splitlines())) <= 40, shown
     wide = on_terminal(words, 120)
     assert "\x1b[1m" in wide
 

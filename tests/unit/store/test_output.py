@@ -11,7 +11,7 @@ import msgpack
 import pytest
 from store_fixtures.making import ROOT, make_checkpoint, make_segment
 
-from ckptd.cli.output import Column, cut, lay_out, progress, width
+from ckptd.cli.output import Column, cut, lay_out, progress, stack, width
 from ckptd.store.contents import WHOLE, read_contents
 from ckptd.store.naming import short_names
 from ckptd.store.reader import OpenCheckpoint
@@ -33,6 +33,13 @@ def test_rows_fit_the_terminal_and_numbers_are_whole(room):
     lines = lay_out(COLUMNS, rows, room)
     assert all(width(line) <= room for line in lines)
     assert "123456789" in lines[1]
+
+
+def test_where_nothing_fits_a_row_is_a_few_lines():
+    assert stack(COLUMNS, ["x" * 50, "12", ""], 20) == [
+        "NAME   " + "x" * 12 + "\N{HORIZONTAL ELLIPSIS}",
+        "COUNT  12",
+    ]
 
 
 def test_what_a_store_says_cannot_steer_the_terminal():
