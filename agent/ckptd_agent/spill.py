@@ -37,7 +37,8 @@ def spill(
         size = start + sum(tensor.nbytes for tensor in placed)
         os.posix_fallocate(fd, 0, size)  # so that a full disk is an error before anything is written
         whole = [tensor for tensor in placed if tensor.name in addresses]
-        _write_whole(fd, [extents.Extent(start + t.offset, addresses[t.name], t.nbytes) for t in whole])
+        parts = [extents.Extent(start + t.offset, addresses[t.name], t.nbytes) for t in whole]
+        extents.write_fast(fd, _view, parts, lambda _: None, measure=False)
         digests = {tensor.name: _digest(addresses[tensor.name], tensor.nbytes, algorithm) for tensor in whole}
         for tensor in placed[len(whole) :]:
             digests[tensor.name] = _write_odd(fd, start + tensor.offset, storages[tensor.name], algorithm)
@@ -61,15 +62,6 @@ def _place(tensors: list[Tensor], addresses: dict[str, int]) -> list[Tensor]:
 
 def _view(address: int, nbytes: int) -> memoryview:
     return memoryview((ctypes.c_char * nbytes).from_address(address)).cast("B")
-
-
-def _write_whole(fd: int, parts: list[extents.Extent]) -> None:
-    direct = extents.open_direct(fd)
-    try:
-        extents.write_extents(fd if direct is None else direct, _view, parts, lambda _: None)
-    finally:
-        if direct is not None:
-            os.close(direct)
 
 
 def _digest(address: int, nbytes: int, algorithm: str) -> str:

@@ -59,7 +59,9 @@ def export_checkpoint(
                 if isinstance(done, int):
                     advance(done)
             if part.is_dir() and to.is_dir():
-                shutil.rmtree(to)  # an older export, as the caller has seen to: a folder replaces an empty one only
+                shutil.rmtree(
+                    to
+                )  # an older export, as the caller has seen to: a folder replaces an empty one only
             part.replace(to)
             disk.sync_folder(to.parent)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from ckptd.memory.segment import ITEM_BYTES, Tensor
 from ckptd.store import compress, disk, hashing
-from ckptd.store.extents import Extent, open_direct, write_extents
+from ckptd.store.extents import Extent, write_fast
 from ckptd.store.known import Known, identity
 from ckptd.store.manifest import FileEntry
 from ckptd.store.storages import ZSTD, Stored, key_of
@@ -187,9 +186,11 @@ class PackFile:
             return Tensor(item.key + ZSTD, "U8", bound, offset)
         return Tensor(item.key, item.tensor.dtype, nbytes, offset)
 
-    def write(self, fd: int, algorithm: str, step: Step, data: memoryview) -> FileEntry:
+    def write(
+        self, fd: int, algorithm: str, step: Step, data: memoryview, *, measure: bool = True
+    ) -> FileEntry:
         """Write it to an empty file; the items lie in ``data``. Raises OSError, and what ``step`` raises."""
-        direct = self._write_direct(fd, step, data)
+        direct = self._write_direct(fd, step, data, measure)
         os.lseek(fd, self._head + direct, os.SEEK_SET)
         offset = 0
         tensors: list[Tensor] = []
@@ -214,8 +215,8 @@ class PackFile:
         hasher.update(head)
         return FileEntry(self.name, len(head) + offset, hashing.written(algorithm, hasher), len(head))
 
-    def _write_direct(self, fd: int, step: Step, data: memoryview) -> int:
-        """Write the items that are as they are in memory past the page cache, if that is worth it; their bytes."""
+    def _write_direct(self, fd: int, step: Step, data: memoryview, measure: bool) -> int:
+        """Write the items that are as they are in memory with several threads, if that is worth it; their bytes."""
         extents, at = [], self._head
         for item in self._items:
             if item.key in self._small:
@@ -224,17 +225,7 @@ class PackFile:
             at += item.view.nbytes
         if at - self._head < MUCH:
             return 0
-        direct = open_direct(fd)
-        if direct is None:
-            return 0
-        try:
-            write_extents(direct, lambda offset, nbytes: data[offset : offset + nbytes], extents, step)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return 0  # a file system that opens it so, but does not write so
-        finally:
-            os.close(direct)
+        write_fast(fd, lambda at, nbytes: data[at : at + nbytes], extents, step, measure=measure)
         return at - self._head
 
 

@@ -176,7 +176,11 @@ class _Job:
             self._reserve(pack.name, pack.room)
         for name, data in rest.items():
             self._reserve(name, len(data))
-        files = [pack.write(self._fds[pack.name], plan.algorithm, self._step, plan.data) for pack in packs]
+        measure = not self.way.hurried()
+        files = [
+            pack.write(self._fds[pack.name], plan.algorithm, self._step, plan.data, measure=measure)
+            for pack in packs
+        ]
         for name, data in rest.items():
             hasher = hashing.hasher(plan.algorithm)
             hasher.update(data)

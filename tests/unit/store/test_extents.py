@@ -59,3 +59,18 @@ def test_an_error_of_one_write_ends_them_all(tmp_path: Path) -> None:
             fd, lambda a, n: memoryview(bytes(n)), [Extent(0, 0, 10 * extents.PART)], lambda n: None
         )
     os.close(fd)
+
+
+def test_both_ways_are_tried_once_and_the_file_is_right(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(extents, "PROBE", 20 * BLOCK)
+    monkeypatch.setattr(extents, "PART", 8 * BLOCK)
+    monkeypatch.setattr(extents, "_past_cache", {})
+    data = mmap.mmap(-1, 100 * BLOCK)
+    data[:] = random.randbytes(len(data))
+    parts = [Extent(at, at, min(3000, len(data) - at)) for at in range(0, len(data), 3000)]
+    for _ in range(2):
+        fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        extents.write_fast(fd, lambda a, n: memoryview(data)[a : a + n], parts, lambda n: None)
+        assert os.pread(fd, 1 << 24, 0) == data[:]
+        os.close(fd)
+    assert list(extents._past_cache) in ([os.stat(tmp_path).st_dev], [])
