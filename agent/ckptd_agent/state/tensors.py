@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -35,8 +36,10 @@ class Storage(Kind):
         number = capture.numbers[id(obj)]
         name = f"s{number}"
         capture.storages[name] = obj
-        pinned = obj.is_pinned() if obj.device.type == "cpu" else False
-        return [name, obj.nbytes(), str(obj.device), pinned, None]  # the last one is set by sharing.link
+        device = str(obj.device)
+        # To ask costs as much as all the rest, and without a device no memory is pinned.
+        pinned = device == "cpu" and torch.cuda.is_initialized() and obj.is_pinned()
+        return [name, obj.nbytes(), device, pinned, None]  # the last one is set by sharing.link
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return (
@@ -84,6 +87,11 @@ class StorageTable:
         return self.known.setdefault(storage._cdata, storage)
 
 
+@functools.cache
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 class Tensor(Kind):
     name = "tensor"
     exact = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
@@ -102,7 +110,7 @@ class Tensor(Kind):
         return [
             capture.child(type(obj)),
             capture.child(storage),
-            str(obj.dtype).removeprefix("torch."),
+            _type_name(obj.dtype),
             list(obj.shape),
             list(obj.stride()),
             obj.storage_offset(),
