@@ -42,6 +42,8 @@ _every = 0
 _due_at = NEVER
 _reported = 0.0
 _reported_steps = 0
+_ahead_at = 0.0
+_ahead_wait = 4.0
 _trouble_said = False
 _not_before = 0.0
 _watch = Watch()
@@ -128,12 +130,20 @@ def _on_step(steps: int) -> None:
         done = steps - _reported_steps
         pace = (now - _reported) / done if _reported and done > 0 else None
         if pace is not None:
-            rooms.prepare(events.state_bytes())
+            _look_ahead(now)
         events.step_seconds = pace
         events.look()
         _reported, _reported_steps = now, steps
         events.wake_at(time=now + 1.0)
         link.send(Progress(steps, None, pace))
+
+
+def _look_ahead(now: float) -> None:
+    """Have a room made ready for the state as it is now: looked at less and less often, as it is walked for that."""
+    global _ahead_at, _ahead_wait
+    if now >= _ahead_at:
+        _ahead_at, _ahead_wait = now + _ahead_wait, 4 * _ahead_wait
+        rooms.prepare(events.state_bytes())
 
 
 def _on_outside(record: r.Record | None) -> None:
