@@ -20,7 +20,7 @@ from ckptd_agent.graph.instances import (
 )  # fmt: skip
 from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
 from ckptd_agent.graph.rows import Spread
-from ckptd_agent.graph.sets import Unordered, is_like, recipe, table_slots
+from ckptd_agent.graph.sets import Layout, Unordered, is_like, layout_of, made, point, recipe, table_slots
 
 
 class List(Kind):
@@ -166,7 +166,8 @@ class Set(Kind):
     turn = KEYED
 
     def capture(self, obj: set[Any], capture: Capture) -> Node:
-        return [capture.children(obj), table_slots(obj), id(obj) in capture.scratch(Unordered).ids]
+        unordered = id(obj) in capture.scratch(Unordered).ids
+        return [capture.children(obj), table_slots(obj), unordered, layout_of(obj)]
 
     def keys(self, node: Node) -> list[Any]:
         children: list[Any] = node[1]
@@ -177,17 +178,29 @@ class Set(Kind):
 
     def fill(self, node: Node, obj: set[Any], graft: Graft) -> None:
         ordered = not node[3] and not are_addresses(node[1], graft)
-        fill_set(obj, graft.values(node[1]), node[2], graft, ordered=ordered)
+        layout = node[4] if len(node) > 4 else None
+        fill_set(obj, graft.values(node[1]), node[2], graft, ordered=ordered, layout=layout)
 
 
-def fill_set(obj: set[Any], values: list[Any], slots: int, graft: Graft, *, ordered: bool = True) -> None:
+def fill_set(
+    obj: set[Any],
+    values: list[Any],
+    slots: int,
+    graft: Graft,
+    *,
+    ordered: bool = True,
+    layout: Layout | None = None,
+) -> None:
     """Give a set its elements such that it is iterated in the saved order, now and as it grows."""
-    if is_like(obj, values, slots):
+    here = layout_of(obj) if layout is not None else None
+    if is_like(obj, values, slots) and (here is None or layout is None or [*here] == [*layout]):
         return
-    made_of = recipe(values, slots)
+    made_of = recipe(values, slots, layout)
     if made_of is None and ordered:
         raise graft.refuse(_NO_ORDER)
-    set.__init__(obj, values if made_of is None else made_of)
+    made(*(made_of or ([values], [])), obj)
+    if layout is not None:
+        point(obj, layout[2])
 
 
 _NO_ORDER = (
@@ -208,10 +221,10 @@ class FrozenSet(Kind):
         values = graft.values(node[1])
         if isinstance(fresh, frozenset) and is_like(fresh, values, node[2]):
             return fresh
-        made_of = recipe(values, node[2])
+        made_of = recipe(values, node[2], frozen=True)
         if made_of is None and not are_addresses(node[1], graft):
             raise graft.refuse(_NO_ORDER)
-        return frozenset(values if made_of is None else made_of)
+        return frozenset(made_of[0][0] if made_of else values)
 
 
 class Deque(Kind):

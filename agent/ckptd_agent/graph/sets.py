@@ -8,16 +8,25 @@ The rules are CPython's, Objects/setobject.c, the same from 3.10 to 3.13.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from bisect import bisect_left
-from collections.abc import Hashable, Iterator
-from itertools import islice
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import count, islice, permutations
 from typing import Any
 
 LINEAR_PROBES = 9
 PERTURB_SHIFT = 5
 MOST_PROBES = 64
 """An element that finds no slot within so many is given up."""
+Recipe = tuple[list[Any], list[int]]
+"""What a set is updated with, step by step, and numbers that are to be discarded from it then."""
+Layout = tuple[list[int], list[int], int]
+"""The slots of the elements, those that are taken by what has gone, and where ``pop`` looks next."""
+MOST_SEEN = 4096
+"""Elements of a set whose table is looked into."""
+FEW = 5
+"""So many elements are tried in every order."""
 _EMPTY = sys.getsizeof(set())
 
 
@@ -33,12 +42,93 @@ def table_slots(obj: set[Any] | frozenset[Any]) -> int:
     return 8 if (more := sys.getsizeof(obj) - _EMPTY) <= 0 else more // 16
 
 
-def recipe(values: list[Any], slots: int) -> Any:
-    """What ``set(...)`` makes a set of that is iterated in the order of ``values`` and has so many slots, or None."""
-    for attempt in _attempts(values, _order_of_insertion(values, slots - 1)):
+def layout_of(obj: set[Any]) -> Layout | None:
+    """Which slots the elements are in, and which are taken by what has gone; None where that can't be seen.
+
+    The struct is PySetObject's: fill, used, mask, table, hash and finger follow the object's header.
+    """
+    if sys.implementation.name != "cpython" or not obj or len(obj) > MOST_SEEN:
+        return None
+    fill, used, mask, table, _, finger = (ctypes.c_ssize_t * 6).from_address(id(obj) + object.__basicsize__)
+    if (used, mask + 1) != (len(obj), table_slots(obj)) or not used <= fill <= mask:
+        return None
+    entries = (ctypes.c_ssize_t * (2 * mask + 2)).from_address(table)
+    slots = [slot for slot in range(mask + 1) if entries[2 * slot]]
+    gone = [slot for slot in slots if entries[2 * slot + 1] == -1]  # which no hash is
+    return [slot for slot in slots if entries[2 * slot + 1] != -1], gone, finger & mask
+
+
+def point(obj: set[Any], finger: int) -> None:
+    """Let ``pop`` begin to look at that slot, if the set's struct is as it is known."""
+    if layout_of(obj) is not None:
+        (ctypes.c_ssize_t * 6).from_address(id(obj) + object.__basicsize__)[5] = finger
+
+
+def recipe(
+    values: list[Any], slots: int, layout: Layout | None = None, *, frozen: bool = False
+) -> Recipe | None:
+    """How a set is made that is iterated in the order of ``values`` and has so many slots; None if it can't be.
+
+    ``layout``: in these slots, so that it also grows as the saved one would have; other ways come behind.
+    ``frozen``: in one step, and without anything to be discarded.
+    """
+    if layout is not None and len(layout[0]) == len(values):
+        order, gone = _order_of_insertion(values, slots - 1, layout) or (None, [])
+        for steps in _steps([*gone, *order], slots) if order is not None else ():
+            found = made(steps, gone)
+            if is_like(found, values, slots) and _same_slots(layout_of(found), layout):
+                return steps, gone
+    order, fillers = _order_of_insertion(values, slots - 1) or (None, [])
+    for attempt in _attempts(values, None if fillers else order):
         if is_like(set(attempt), values, slots):
-            return attempt
+            return [attempt], []
+    if order is None or frozen:
+        return None
+    for more in sorted({0, 1, 2, 3, slots // 8, slots // 4}):  # what has gone, without another trace
+        gone = [*fillers, *_numbers_for(islice(_free_slots(values, fillers, slots), more), values, slots)]
+        for steps in _steps([*gone, *order], slots):
+            if is_like(made(steps, gone), values, slots):
+                return steps, gone
     return None
+
+
+def _free_slots(values: list[Any], fillers: list[int], slots: int) -> Iterator[int]:
+    """Slots that nothing looks at first, the last ones first."""
+    taken = {hash(each) & (slots - 1) for each in (*values, *fillers)}
+    return (slot for slot in reversed(range(slots)) if slot not in taken)
+
+
+def _numbers_for(slots: Iterable[int], values: list[Any], step: int) -> list[int]:
+    """A number for each of the slots, none of them an element."""
+    present = {each for each in values if isinstance(each, int | float | complex)}
+    return [next(n for n in count(slot, step) if n not in present) for slot in slots]
+
+
+def _same_slots(a: Layout | None, b: Layout) -> bool:
+    return a is not None and [*a[:2]] == [*b[:2]]
+
+
+def made(steps: list[Any], fillers: list[int], into: set[Any] | None = None) -> set[Any]:
+    """The set that a recipe makes. What is discarded leaves its slot taken, as where the program has discarded."""
+    found: set[Any] = set() if into is None else into
+    set.__init__(found)
+    for each in steps:
+        set.update(found, each)
+    for filler in fillers:
+        set.discard(found, filler)
+    return found
+
+
+def _steps(order: list[Any], slots: int) -> Iterator[list[Any]]:
+    """Ways to a table that is larger than the elements ask for: an update by a dict of what is there already makes it
+    so, as one by a set that shares elements does, or as elements did that have gone since."""
+    yield [order]
+    yield [dict.fromkeys(order)]
+    for there in sorted(
+        {min(len(order), max(2, slots // 8 + more)) for more in (0, 1, 2, slots // 16, slots // 8)}
+    ):
+        for again in sorted({there, max(1, slots // 4 - there), 1} & set(range(1, there + 1))):
+            yield [order[:there], dict.fromkeys(order[:again]), order[there:]]
 
 
 def is_like(obj: set[Any] | frozenset[Any], values: list[Any], slots: int) -> bool:
@@ -59,6 +149,8 @@ def _attempts(values: list[Any], order: list[Any] | None) -> Iterator[Any]:
         yield set(each)  # copied, into a table that is made for it
         yield dict.fromkeys(each)
         yield set(dict.fromkeys(each))
+    if len(values) <= FEW:
+        yield from permutations(values)
 
 
 def _probes(value: Hashable, mask: int) -> Iterator[int]:
@@ -73,21 +165,28 @@ def _probes(value: Hashable, mask: int) -> Iterator[int]:
         slot = (slot * 5 + 1 + perturb) & mask
 
 
-def _order_of_insertion(values: list[Any], mask: int) -> list[Any] | None:
-    """An order in which each element finds the slots before its own taken, those in their first slot first."""
+def _order_of_insertion(
+    values: list[Any], mask: int, layout: Layout | None = None
+) -> tuple[list[Any], list[int]] | None:
+    """An order in which each element finds the slots before its own taken, those in their first slot first; and
+    numbers to be put in before, which take the slots that something had that is gone."""
     looked = [list(islice(_probes(value, mask), MOST_PROBES)) for value in values]
-    chosen = _rising_slots(looked)
-    if chosen is None:
+    chosen = layout[0] if layout is not None else _rising_slots(looked)
+    if chosen is None or any(slot not in seen for slot, seen in zip(chosen, looked, strict=True)):
         return None
     owner = {slot: number for number, slot in enumerate(chosen)}
     passed = [seen[: seen.index(slot)] for seen, slot in zip(looked, chosen, strict=True)]
+    left = {slot for slots in passed for slot in slots if slot not in owner}
+    left.update(layout[1] if layout is not None else ())
+    fillers = _numbers_for(sorted(left), values, mask + 1)
+    passed = [[slot for slot in slots if slot not in left] for slots in passed]
     first: list[int] = []
     rest: list[int] = []
     done: set[int] = set()
     for number in range(len(values)):
         if not _place(number, passed, owner, done, rest if passed[number] else first):
             return None
-    return [values[number] for number in (*first, *rest)]
+    return [values[number] for number in (*first, *rest)], fillers
 
 
 def _rising_slots(looked: list[list[int]]) -> list[int] | None:
@@ -120,14 +219,14 @@ def _rising_slots(looked: list[list[int]]) -> list[int] | None:
 def _place(
     number: int, passed: list[list[int]], owner: dict[int, int], done: set[int], into: list[int]
 ) -> bool:
-    """Append the element behind those whose slots it came by; False if one of these slots is nobody's."""
+    """Append the element behind those whose slots it came by; False if they wait for one another."""
     waiting = [number]
     while waiting:
         each = waiting[-1]
         if each in done:
             waiting.pop()
             continue
-        if any(slot not in owner for slot in passed[each]) or len(waiting) > len(passed):
+        if len(waiting) > len(passed):
             return False
         before = [owner[slot] for slot in passed[each] if owner[slot] not in done and passed[owner[slot]]]
         if before:

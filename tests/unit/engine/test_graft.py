@@ -174,6 +174,25 @@ def test_sets_keep_their_order_and_their_table(over, seeded):
         assert list(back) == list(value)
 
 
+def test_sets_that_lost_elements_grow_and_are_popped_as_the_saved_one(over):
+    drawn = random.Random(
+        2
+    )  # one in 600 is of a layout that is given up: it keeps its order, but not as it grows
+    for _ in range(100):
+        value = {drawn.randrange(10**6) for _ in range(drawn.choice([3, 12, 30]))}
+        value |= {drawn.randrange(300)}
+        for _ in range(2):
+            value.discard(drawn.choice(list(value)))
+        value.pop()
+        value.add(drawn.randrange(300))
+        back = over([value])[0]
+        assert list(back) == list(value)
+        assert back.pop() == value.pop()
+        value.update(range(300, 340))
+        back.update(range(300, 340))
+        assert list(back) == list(value)
+
+
 def test_a_set_ordered_by_address_is_refused(over):
     things = [Plain(n=i) for i in range(64)]
     with pytest.raises(RefusedError, match="order"):
