@@ -38,7 +38,7 @@ class Storage(Kind):
         capture.storages[name] = obj
         device = str(obj.device)
         # To ask costs as much as all the rest, and without a device no memory is pinned.
-        pinned = device == "cpu" and torch.cuda.is_initialized() and obj.is_pinned()
+        pinned = device == "cpu" and torch.cuda.is_initialized() and obj.is_pinned()  # type: ignore[no-untyped-call]
         return [name, obj.nbytes(), device, pinned, None]  # the last one is set by sharing.link
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:

@@ -105,7 +105,8 @@ class Agent:
             path = Path(KEYS["source"])
             sources = {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
         path = Path(os.environ["CKPTD_SEGMENTS"]) / f"{order.dump}.seg"
-        writer = SegmentWriter(Room(path), arrange([("t0", "F32", len(data))]), graph, {"sources": sources, "step": self.step}, order.dump)
+        tensors, facts = arrange([("t0", "F32", len(data))]), {"sources": sources, "step": self.step}
+        writer = SegmentWriter(Room(path), tensors, graph, facts, order.dump)
         writer.put(0, data)
         writer.finish()
         if KEYS.get("die") == "silent":
