@@ -20,7 +20,8 @@ from ckptd_agent.graph.instances import (
 )  # fmt: skip
 from ckptd_agent.graph.kind import KEYED, Kind, Node, is_atom, is_child_atom, kind_of, register
 from ckptd_agent.graph.rows import Spread
-from ckptd_agent.graph.sets import Layout, Unordered, is_like, layout_of, made, point, recipe, table_slots
+from ckptd_agent.graph.sets import Unordered, is_like, made, recipe
+from ckptd_agent.graph.tables import Layout, lay_out, layout_of, table_slots
 
 
 class List(Kind):
@@ -178,7 +179,7 @@ class Set(Kind):
 
     def fill(self, node: Node, obj: set[Any], graft: Graft) -> None:
         ordered = not node[3] and not are_addresses(node[1], graft)
-        layout = node[4] if len(node) > 4 else None
+        layout = (node[4][0], node[4][1], node[4][2]) if len(node) > 4 and node[4] else None
         fill_set(obj, graft.values(node[1]), node[2], graft, ordered=ordered, layout=layout)
 
 
@@ -192,15 +193,15 @@ def fill_set(
     layout: Layout | None = None,
 ) -> None:
     """Give a set its elements such that it is iterated in the saved order, now and as it grows."""
-    here = layout_of(obj) if layout is not None else None
-    if is_like(obj, values, slots) and (here is None or layout is None or [*here] == [*layout]):
+    if is_like(obj, values, slots) and (layout is None or layout_of(obj) == layout):
         return
-    made_of = recipe(values, slots, layout)
+    if layout is not None and lay_out(obj, values, slots, layout):
+        return
+    # Elements that are hashed by address have no order to keep. Of others, a table that can't be put back is another's.
+    made_of = recipe(values, slots) if layout is None or not ordered else None
     if made_of is None and ordered:
         raise graft.refuse(_NO_ORDER)
     made(*(made_of or ([values], [])), obj)
-    if layout is not None:
-        point(obj, layout[2])
 
 
 _NO_ORDER = (

@@ -1,4 +1,4 @@
-"""Sets that are iterated in the order that they had.
+"""Sets that are iterated in the order that they had, where their tables can't be put back (ckptd_agent.graph.tables).
 
 The order of a set is that of the slots of its hash table: it hangs on the hashes (the hash seed is kept over
 a resume), on the size of the table, and, where elements want the same slot, on which of them came first. So
@@ -8,26 +8,19 @@ The rules are CPython's, Objects/setobject.c, the same from 3.10 to 3.13.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from bisect import bisect_left
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, islice, permutations
 from typing import Any
 
-LINEAR_PROBES = 9
-PERTURB_SHIFT = 5
+from ckptd_agent.graph.tables import probes, table_slots
+
 MOST_PROBES = 64
 """An element that finds no slot within so many is given up."""
 Recipe = tuple[list[Any], list[int]]
 """What a set is updated with, step by step, and numbers that are to be discarded from it then."""
-Layout = tuple[list[int], list[int], int]
-"""The slots of the elements, those that are taken by what has gone, and where ``pop`` looks next."""
-MOST_SEEN = 4096
-"""Elements of a set whose table is looked into."""
 FEW = 5
 """So many elements are tried in every order."""
-_EMPTY = sys.getsizeof(set())
 
 
 class Unordered:
@@ -37,47 +30,11 @@ class Unordered:
         self.ids: set[int] = set()
 
 
-def table_slots(obj: set[Any] | frozenset[Any]) -> int:
-    """How many slots the set's table has."""
-    return 8 if (more := sys.getsizeof(obj) - _EMPTY) <= 0 else more // 16
-
-
-def layout_of(obj: set[Any]) -> Layout | None:
-    """Which slots the elements are in, and which are taken by what has gone; None where that can't be seen.
-
-    The struct is PySetObject's: fill, used, mask, table, hash and finger follow the object's header.
-    """
-    if sys.implementation.name != "cpython" or not obj or len(obj) > MOST_SEEN:
-        return None
-    fill, used, mask, table, _, finger = (ctypes.c_ssize_t * 6).from_address(id(obj) + object.__basicsize__)
-    if (used, mask + 1) != (len(obj), table_slots(obj)) or not used <= fill <= mask:
-        return None
-    entries = (ctypes.c_ssize_t * (2 * mask + 2)).from_address(table)
-    slots = [slot for slot in range(mask + 1) if entries[2 * slot]]
-    gone = [slot for slot in slots if entries[2 * slot + 1] == -1]  # which no hash is
-    return [slot for slot in slots if entries[2 * slot + 1] != -1], gone, finger & mask
-
-
-def point(obj: set[Any], finger: int) -> None:
-    """Let ``pop`` begin to look at that slot, if the set's struct is as it is known."""
-    if layout_of(obj) is not None:
-        (ctypes.c_ssize_t * 6).from_address(id(obj) + object.__basicsize__)[5] = finger
-
-
-def recipe(
-    values: list[Any], slots: int, layout: Layout | None = None, *, frozen: bool = False
-) -> Recipe | None:
+def recipe(values: list[Any], slots: int, *, frozen: bool = False) -> Recipe | None:
     """How a set is made that is iterated in the order of ``values`` and has so many slots; None if it can't be.
 
-    ``layout``: in these slots, so that it also grows as the saved one would have; other ways come behind.
     ``frozen``: in one step, and without anything to be discarded.
     """
-    if layout is not None and len(layout[0]) == len(values):
-        order, gone = _order_of_insertion(values, slots - 1, layout) or (None, [])
-        for steps in _steps([*gone, *order], slots) if order is not None else ():
-            found = made(steps, gone)
-            if is_like(found, values, slots) and _same_slots(layout_of(found), layout):
-                return steps, gone
     order, fillers = _order_of_insertion(values, slots - 1) or (None, [])
     for attempt in _attempts(values, None if fillers else order):
         if is_like(set(attempt), values, slots):
@@ -102,10 +59,6 @@ def _numbers_for(slots: Iterable[int], values: list[Any], step: int) -> list[int
     """A number for each of the slots, none of them an element."""
     present = {each for each in values if isinstance(each, int | float | complex)}
     return [next(n for n in count(slot, step) if n not in present) for slot in slots]
-
-
-def _same_slots(a: Layout | None, b: Layout) -> bool:
-    return a is not None and [*a[:2]] == [*b[:2]]
 
 
 def made(steps: list[Any], fillers: list[int], into: set[Any] | None = None) -> set[Any]:
@@ -153,31 +106,16 @@ def _attempts(values: list[Any], order: list[Any] | None) -> Iterator[Any]:
         yield from permutations(values)
 
 
-def _probes(value: Hashable, mask: int) -> Iterator[int]:
-    """The slots that an element looks at, in turn."""
-    perturb = hash(value) & ((1 << 64) - 1)
-    slot = perturb & mask
-    while True:
-        yield slot
-        if slot + LINEAR_PROBES <= mask:
-            yield from range(slot + 1, slot + LINEAR_PROBES + 1)
-        perturb >>= PERTURB_SHIFT
-        slot = (slot * 5 + 1 + perturb) & mask
-
-
-def _order_of_insertion(
-    values: list[Any], mask: int, layout: Layout | None = None
-) -> tuple[list[Any], list[int]] | None:
+def _order_of_insertion(values: list[Any], mask: int) -> tuple[list[Any], list[int]] | None:
     """An order in which each element finds the slots before its own taken, those in their first slot first; and
     numbers to be put in before, which take the slots that something had that is gone."""
-    looked = [list(islice(_probes(value, mask), MOST_PROBES)) for value in values]
-    chosen = layout[0] if layout is not None else _rising_slots(looked)
-    if chosen is None or any(slot not in seen for slot, seen in zip(chosen, looked, strict=True)):
+    looked = [list(islice(probes(hash(value), mask), MOST_PROBES)) for value in values]
+    chosen = _rising_slots(looked)
+    if chosen is None:
         return None
     owner = {slot: number for number, slot in enumerate(chosen)}
     passed = [seen[: seen.index(slot)] for seen, slot in zip(looked, chosen, strict=True)]
     left = {slot for slots in passed for slot in slots if slot not in owner}
-    left.update(layout[1] if layout is not None else ())
     fillers = _numbers_for(sorted(left), values, mask + 1)
     passed = [[slot for slot in slots if slot not in left] for slots in passed]
     first: list[int] = []

@@ -174,23 +174,42 @@ def test_sets_keep_their_order_and_their_table(over, seeded):
         assert list(back) == list(value)
 
 
-def test_sets_that_lost_elements_grow_and_are_popped_as_the_saved_one(over):
-    drawn = random.Random(
-        2
-    )  # one in 600 is of a layout that is given up: it keeps its order, but not as it grows
-    for _ in range(100):
-        value = {drawn.randrange(10**6) for _ in range(drawn.choice([3, 12, 30]))}
-        value |= {drawn.randrange(300)}
-        for _ in range(2):
-            value.discard(drawn.choice(list(value)))
-        value.pop()
-        value.add(drawn.randrange(300))
-        back = over([value])[0]
-        assert list(back) == list(value)
-        assert back.pop() == value.pop()
-        value.update(range(300, 340))
-        back.update(range(300, 340))
-        assert list(back) == list(value)
+def change_set(value: set[object], drawn: random.Random, times: int) -> set[object]:
+    """All that programs do to sets, drawn at random."""
+    for _ in range(times):
+        others = {drawn.randrange(200) for _ in range(drawn.randrange(12))}
+        each = drawn.choice([drawn.randrange(60), str(drawn.randrange(60)), (drawn.randrange(9), 1)])
+        do = drawn.choice(
+            ["add"] * 5 + ["discard", "discard", "pop", "|=", "-=", "^=", "&=", "copy", "clear"]
+        )
+        if do in ("add", "discard"):
+            getattr(value, do)(each)
+        elif do == "pop" and value:
+            value.pop()
+        elif do == "|=":
+            value |= others
+        elif do == "-=":
+            value -= others
+        elif do == "^=":
+            value ^= others
+        elif do == "&=":
+            value &= {*[*value][: drawn.randrange(1, 9)], *others}
+        elif do == "copy":
+            value = set(value)
+        elif do == "clear" and drawn.random() < 0.2:
+            value.clear()
+    return value
+
+
+def test_sets_go_on_exactly_as_the_saved_one_would_have(over, seeded):
+    """Whatever was done to them before, and is done behind the resume."""
+    for _ in range(250):
+        seed = seeded.randrange(10**9)
+        value = change_set(set(), random.Random(seed), seeded.randrange(1, 80))
+        back = over([value], [{1, 2}])[0]
+        assert [*back] == [*value]
+        mine, its = (change_set(each, random.Random(seed + 1), 40) for each in (value, back))
+        assert [*its] == [*mine], seed
 
 
 def test_a_set_ordered_by_address_is_refused(over):
