@@ -190,7 +190,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_changed(stopped, file, damage):
     damage(file_in(newest, file))
     before = hashes(stopped.cwd, newest)
     ended = stopped.run()
-    assert ended.returncode == 13
+    assert ended.status == 13
     line = ended.stderr.decode().splitlines()[-1]
     assert str(newest / file) in line or newest.name in line
     assert line.endswith("start over with --fresh")
