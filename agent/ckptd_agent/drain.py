@@ -16,6 +16,7 @@ from ckptd.memory.room import Room
 from ckptd.memory.segment import ITEM_BYTES, SegmentWriter, Tensor, arrange
 from ckptd_agent import rooms
 from ckptd_agent.graph.capture import Capture
+from ckptd_agent.state import digesting
 from ckptd_agent.state.pool import Pool
 
 PART = 8 << 20
@@ -50,8 +51,10 @@ def drain(capture: Capture, graph: bytes, facts: dict[str, Any], dump: str) -> P
     try:
         rooms.demand(room, total)
         writer = SegmentWriter(room, tensors, graph, facts, dump)
-        _copy(capture, tensors, room)
+        before, room.digests = room.digests, {}
+        digests = _copy(capture, tensors, room, before)
         writer.finish()
+        room.digests = digests
     except OSError as error:
         rooms.let_go(room)
         if error.errno != errno.ENOSPC or "CKPTD_SPILL" not in os.environ:
@@ -91,7 +94,12 @@ def _dtype(obj: Any, capture: Capture) -> str:
     return name if _nbytes(obj) % ITEM_BYTES[name] == 0 else "U8"
 
 
-def _copy(capture: Capture, tensors: list[Tensor], room: Room) -> None:
+Digests = dict[int, tuple[int, ...]]
+
+
+def _copy(capture: Capture, tensors: list[Tensor], room: Room, before: Digests) -> Digests:
+    """Copy all storages. ``before``: hashes of what the room has from a device; returns what it has then."""
+    digests = _digests(capture, tensors)
     total = sum(tensor.nbytes for tensor in tensors)
     parts: list[Part] = []
     small: list[Part] = []
@@ -107,7 +115,7 @@ def _copy(capture: Capture, tensors: list[Tensor], room: Room) -> None:
                 (tensor.offset + start, address + start, min(PART, tensor.nbytes - start))
                 for start in range(0, tensor.nbytes, PART)
             )
-        else:
+        elif tensor.offset not in digests or before.get(tensor.offset) != digests[tensor.offset]:
             room.populate(tensor.offset, tensor.offset + tensor.nbytes)
             _copy_odd(obj, tensor, room)
     _copy_small(small, room)
@@ -115,6 +123,18 @@ def _copy(capture: Capture, tensors: list[Tensor], room: Room) -> None:
     room.ready = max(room.ready, total)
     if any(getattr(obj, "is_cuda", False) for obj in capture.storages.values()):
         torch.cuda.synchronize()
+    return digests
+
+
+def _digests(capture: Capture, tensors: list[Tensor]) -> Digests:
+    """Hashes of what lies on devices, by offset: reading it there costs far less than bringing it here."""
+    far = [
+        tensor
+        for tensor in tensors
+        if isinstance(obj := capture.storages[tensor.name], torch.UntypedStorage) and obj.device.type != "cpu"
+    ]
+    found = digesting.digest_all([capture.storages[tensor.name] for tensor in far]) if far else []
+    return {tensor.offset: digest for tensor, digest in zip(far, found, strict=True) if tensor.nbytes}
 
 
 def _address(obj: Any) -> int:

@@ -43,6 +43,8 @@ class Room:
         self._address = self.nbytes = 0
         self.ready = 0
         """Bytes from the start whose pages are there, and mapped here."""
+        self.digests: dict[int, tuple[int, ...]] = {}
+        """By offset: length and hash of what was copied there from a device."""
         fd = self._open(os.O_CREAT)
         try:
             status = os.fstat(fd)

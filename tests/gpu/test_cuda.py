@@ -33,3 +33,30 @@ def test_a_cuda_program_goes_on_as_if_left_alone(name: str, tmp_path: Path) -> N
     assert compare(plain, under) == [], under.stderr.decode()
     assert len(under.processes) == 3, under.stderr.decode()
     assert leftovers(store) == []
+
+
+def test_what_has_not_changed_on_the_device_is_not_brought_over_again(tmp_path: Path, monkeypatch) -> None:
+    from ckptd.memory.segment import Segment
+    from ckptd_agent import drain, rooms
+    from ckptd_agent.graph.capture import Capture
+
+    monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
+    copied: list[str] = []
+    copy = drain._copy_odd
+    monkeypatch.setattr(drain, "_copy_odd", lambda obj, t, room: (copied.append(t.name), copy(obj, t, room)))
+    frozen, trained = torch.randn(1 << 20, device="cuda"), torch.randn(1 << 18, device="cuda")
+    for number, expected in enumerate((2, 0, 1, 1)):
+        if number == 2:
+            trained.add_(1)
+        elif number == 3:
+            frozen.data[7] += 1  # which moves no version counter
+        capture = Capture()
+        capture.child([frozen, trained])
+        capture.run()
+        copied.clear()
+        path = drain.drain(capture, b"graph", {}, str(number))
+        assert len(copied) == expected
+        with Segment(path) as segment:
+            held = {bytes(segment.data()[t.offset : t.offset + t.nbytes]) for t in segment.index.tensors}
+        assert held == {each.cpu().numpy().tobytes() for each in (frozen, trained)}
+        rooms.answered(str(number))
