@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from ckptd.memory.room import Room
+from ckptd.memory.segment import Segment, Tensor
 from harness import Action, Line, compare, leftovers, run_ckptd, run_plain
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs_gpu"
@@ -35,15 +38,21 @@ def test_a_cuda_program_goes_on_as_if_left_alone(name: str, tmp_path: Path) -> N
     assert leftovers(store) == []
 
 
-def test_what_has_not_changed_on_the_device_is_not_brought_over_again(tmp_path: Path, monkeypatch) -> None:
-    from ckptd.memory.segment import Segment
+def test_what_has_not_changed_on_the_device_is_not_brought_over_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ckptd_agent import drain, rooms
     from ckptd_agent.graph.capture import Capture
 
     monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
     copied: list[str] = []
     copy = drain._copy_odd
-    monkeypatch.setattr(drain, "_copy_odd", lambda obj, t, room: (copied.append(t.name), copy(obj, t, room)))
+
+    def noted(obj: Any, tensor: Tensor, room: Room) -> None:
+        copied.append(tensor.name)
+        copy(obj, tensor, room)
+
+    monkeypatch.setattr(drain, "_copy_odd", noted)
     frozen, trained = torch.randn(1 << 20, device="cuda"), torch.randn(1 << 18, device="cuda")
     for number, expected in enumerate((2, 0, 1, 1)):
         if number == 2:
