@@ -21,8 +21,8 @@ from ckptd_agent.state.pool import Pool
 
 PART = 8 << 20
 """Bytes that a thread copies before it takes the next part."""
-PIECE = 1 << 18
-"""Bytes that are compared before they are copied. What is the same already is not written: reading costs less."""
+PIECE = 1 << 20
+"""Bytes that are compared at a time. What is the same already is not written: reading costs less."""
 THREADS = 4
 """Two fill the memory bus of most machines, four that of large ones."""
 ALONE = 16 << 20
@@ -215,8 +215,8 @@ def _copy_some(work: Iterator[Part], room: Room, failed: list[OSError]) -> None:
 
 
 def _copy_changed(target: int, source: int, nbytes: int) -> None:
-    """Copy the pieces that differ."""
+    """Copy from the first piece on that differs."""
     for start in range(0, nbytes, PIECE):
-        count = min(PIECE, nbytes - start)
-        if _memcmp(target + start, source + start, count):
-            ctypes.memmove(target + start, source + start, count)
+        if _memcmp(target + start, source + start, min(PIECE, nbytes - start)):
+            ctypes.memmove(target + start, source + start, nbytes - start)
+            return

@@ -38,7 +38,7 @@ def spill(
         os.posix_fallocate(fd, 0, size)  # so that a full disk is an error before anything is written
         whole = [tensor for tensor in placed if tensor.name in addresses]
         parts = [extents.Extent(start + t.offset, addresses[t.name], t.nbytes) for t in whole]
-        extents.write_fast(fd, _view, parts, lambda _: None, measure=False)
+        extents.write_fast(fd, _view, parts, lambda _: None, urgent=True)
         digests = {tensor.name: _digest(addresses[tensor.name], tensor.nbytes, algorithm) for tensor in whole}
         for tensor in placed[len(whole) :]:
             digests[tensor.name] = _write_odd(fd, start + tensor.offset, storages[tensor.name], algorithm)

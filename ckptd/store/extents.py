@@ -61,11 +61,12 @@ def open_direct(fd: int) -> int | None:
 
 
 def write_fast(
-    fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Step, *, measure: bool = True
+    fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Step, *, urgent: bool = False
 ) -> None:
     """Write all of them to a file that is open for writing, in the faster of two ways. As write_extents.
 
-    ``measure``: there is time to find out which that is, if it is not known yet.
+    ``urgent``: with several threads, and without finding out which that is. Else with one, as the job that is being
+    saved trains on, and needs the memory's bandwidth.
     """
     device = os.fstat(fd).st_dev
     direct = open_direct(fd)
@@ -73,13 +74,14 @@ def write_fast(
         write_extents(fd, view_of, extents, step)
         return
     try:
-        if measure and device not in _past_cache and sum(each.nbytes for each in extents) >= 4 * PROBE:
+        threads = THREADS if urgent else 1
+        if not urgent and device not in _past_cache and sum(each.nbytes for each in extents) >= 4 * PROBE:
             first, extents = _split(extents, PROBE)
             second, extents = _split(extents, PROBE)
-            past = _pace(lambda: write_extents(direct, view_of, first, step))
-            through = _pace(lambda: write_extents(fd, view_of, second, step), fd)
+            past = _pace(lambda: write_extents(direct, view_of, first, step, threads))
+            through = _pace(lambda: write_extents(fd, view_of, second, step, threads), fd)
             _past_cache[device] = past <= through
-        write_extents(direct if _past_cache.get(device, True) else fd, view_of, extents, step)
+        write_extents(direct if _past_cache.get(device, True) else fd, view_of, extents, step, threads)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -112,8 +114,10 @@ def _split(extents: Sequence[Extent], nbytes: int) -> tuple[list[Extent], list[E
     return first, rest
 
 
-def write_extents(fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Step) -> None:
-    """Write all of them to ``fd``, with several threads. The last block is filled up with zeros.
+def write_extents(
+    fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Step, threads: int = THREADS
+) -> None:
+    """Write all of them to ``fd``, with so many threads. The last block is filled up with zeros.
 
     Raises OSError, and what ``step`` raises; ``step`` is called on several threads with the bytes written.
     """
@@ -144,7 +148,7 @@ def write_extents(fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Ste
             over.release()
 
     # Threads that the threading module knows nothing of: a program that this runs in counts and names its own.
-    helpers = [allocate_lock() for _ in range(THREADS - 1)]
+    helpers = [allocate_lock() for _ in range(threads - 1)]
     for over in helpers:
         over.acquire()
         start_new_thread(help_out, (over,))

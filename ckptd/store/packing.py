@@ -19,7 +19,7 @@ from ckptd.store.tensorfile import make_head
 CHUNK = 4 << 20
 """Bytes hashed and written at a time."""
 HASHERS = 4
-"""Threads that hash, if there is much of it and as many processors."""
+"""Threads that hash where it is urgent, if there is much of it and as many processors."""
 MUCH = 16 << 20
 """Bytes from which on several threads and writes past the page cache are worth it."""
 Step = Callable[[int], None]
@@ -70,7 +70,7 @@ def make_plan(
     """
     views = [data[tensor.offset : tensor.offset + tensor.nbytes] for tensor in tensors]
     try:
-        keys = _keys(views, algorithm, step)
+        keys = _keys(views, algorithm, step, HASHERS if hurried() else 1)
         return _plan(data, views, keys, tensors, ident, work, known, algorithm, hurried)
     except BaseException:
         for view in views:
@@ -78,14 +78,14 @@ def make_plan(
         raise
 
 
-def _keys(views: list[memoryview], algorithm: str, step: Step) -> list[str]:
-    """By what the bytes of each are known. Raises what ``step`` raises."""
+def _keys(views: list[memoryview], algorithm: str, step: Step, most: int) -> list[str]:
+    """By what the bytes of each are known, with so many threads at most. Raises what ``step`` raises."""
 
     def key(view: memoryview) -> str:
         return key_of(digest(view, algorithm, step), view.nbytes)
 
     big = [number for number, view in enumerate(views) if view.nbytes >= CHUNK]
-    threads = min(HASHERS, len(os.sched_getaffinity(0)), len(big))
+    threads = min(most, len(os.sched_getaffinity(0)), len(big))
     if threads < 2:
         return [key(view) for view in views]
     from concurrent.futures import ThreadPoolExecutor  # here: most checkpoints of a short job are small
@@ -187,10 +187,10 @@ class PackFile:
         return Tensor(item.key, item.tensor.dtype, nbytes, offset)
 
     def write(
-        self, fd: int, algorithm: str, step: Step, data: memoryview, *, measure: bool = True
+        self, fd: int, algorithm: str, step: Step, data: memoryview, *, urgent: bool = False
     ) -> FileEntry:
         """Write it to an empty file; the items lie in ``data``. Raises OSError, and what ``step`` raises."""
-        direct = self._write_direct(fd, step, data, measure)
+        direct = self._write_direct(fd, step, data, urgent)
         os.lseek(fd, self._head + direct, os.SEEK_SET)
         offset = 0
         tensors: list[Tensor] = []
@@ -215,7 +215,7 @@ class PackFile:
         hasher.update(head)
         return FileEntry(self.name, len(head) + offset, hashing.written(algorithm, hasher), len(head))
 
-    def _write_direct(self, fd: int, step: Step, data: memoryview, measure: bool) -> int:
+    def _write_direct(self, fd: int, step: Step, data: memoryview, urgent: bool) -> int:
         """Write the items that are as they are in memory with several threads, if that is worth it; their bytes."""
         extents, at = [], self._head
         for item in self._items:
@@ -225,7 +225,7 @@ class PackFile:
             at += item.view.nbytes
         if at - self._head < MUCH:
             return 0
-        write_fast(fd, lambda at, nbytes: data[at : at + nbytes], extents, step, measure=measure)
+        write_fast(fd, lambda at, nbytes: data[at : at + nbytes], extents, step, urgent=urgent)
         return at - self._head
 
 

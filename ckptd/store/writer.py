@@ -176,9 +176,9 @@ class _Job:
             self._reserve(pack.name, pack.room)
         for name, data in rest.items():
             self._reserve(name, len(data))
-        measure = not self.way.hurried()
+        urgent = self.way.hurried()
         files = [
-            pack.write(self._fds[pack.name], plan.algorithm, self._step, plan.data, measure=measure)
+            pack.write(self._fds[pack.name], plan.algorithm, self._step, plan.data, urgent=urgent)
             for pack in packs
         ]
         for name, data in rest.items():
