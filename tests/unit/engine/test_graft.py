@@ -19,10 +19,8 @@ import torch
 
 from ckptd.errors import RefusedError
 from ckptd_agent import link
-from ckptd_agent.drain import drain
 from ckptd_agent.graph import document
 from ckptd_agent.graph.capture import Capture
-from ckptd_agent.graph.graft import Graft
 from ckptd_agent.state import kinds, sharing  # noqa: F401 - kinds registers them
 
 
@@ -58,36 +56,6 @@ class Record:
 
 
 Pair = collections.namedtuple("Pair", "left right")
-
-
-def carry(saved, fresh, tmp_path, monkeypatch):
-    """Capture one object, and graft it over another one, through a real segment."""
-    from ckptd.memory.segment import Segment
-
-    monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
-    capture = Capture()
-    root = capture.child(saved)
-    capture.run()
-    sharing.link(capture)
-    assert capture.troubles == []
-    path = drain(
-        capture, document.pack({"version": document.VERSION, "nodes": capture.nodes, "root": root}), {}, "1"
-    )
-    with Segment(path) as segment:
-        known = document.unpack(bytes(segment.graph()))
-        at = {each.name: each for each in segment.index.tensors}
-        copies = {name: bytes(segment.data()[t.offset : t.offset + t.nbytes]) for name, t in at.items()}
-    graft = Graft(known["nodes"], lambda name: memoryview(copies[name]))
-    graft.pair(known["root"], fresh)
-    graft.match()
-    result = graft.value(known["root"])
-    graft.fill()
-    return result
-
-
-@pytest.fixture
-def over(tmp_path, monkeypatch):
-    return lambda saved, fresh=None: carry(saved, fresh, tmp_path, monkeypatch)
 
 
 VALUES = [
@@ -154,68 +122,6 @@ def test_slots_and_mangled_names(over):
     back = over([Slotted("old")], [fresh])[0]
     assert back is fresh
     assert (back.a, back.hidden(), hasattr(back, "b")) == ("old", "old", False)
-
-
-def test_sets_keep_their_order_and_their_table(over, seeded):
-    for trial in range(60):
-        value = set()
-        for _ in range(seeded.choice([3, 9, 20, 70, 400])):
-            value.add(
-                seeded.choice([f"w{seeded.randrange(10**6)}", seeded.randrange(10**9), (seeded.random(),)])
-            )
-        if trial % 3 == 0:
-            value = set(value)
-        value.pop()
-        value = {*value}
-        back = over([value], [set()] if trial % 2 else None)[0]
-        assert list(back) == list(value)
-        value.update(range(100, 140))
-        back.update(range(100, 140))
-        assert list(back) == list(value)
-
-
-def change_set(value: set[object], drawn: random.Random, times: int) -> set[object]:
-    """All that programs do to sets, drawn at random."""
-    for _ in range(times):
-        others = {drawn.randrange(200) for _ in range(drawn.randrange(12))}
-        each = drawn.choice([drawn.randrange(60), str(drawn.randrange(60)), (drawn.randrange(9), 1)])
-        do = drawn.choice(
-            ["add"] * 5 + ["discard", "discard", "pop", "|=", "-=", "^=", "&=", "copy", "clear"]
-        )
-        if do in ("add", "discard"):
-            getattr(value, do)(each)
-        elif do == "pop" and value:
-            value.pop()
-        elif do == "|=":
-            value |= others
-        elif do == "-=":
-            value -= others
-        elif do == "^=":
-            value ^= others
-        elif do == "&=":
-            value &= {*[*value][: drawn.randrange(1, 9)], *others}
-        elif do == "copy":
-            value = set(value)
-        elif do == "clear" and drawn.random() < 0.2:
-            value.clear()
-    return value
-
-
-def test_sets_go_on_exactly_as_the_saved_one_would_have(over, seeded):
-    """Whatever was done to them before, and is done behind the resume."""
-    for _ in range(250):
-        seed = seeded.randrange(10**9)
-        value = change_set(set(), random.Random(seed), seeded.randrange(1, 80))
-        back = over([value], [{1, 2}])[0]
-        assert [*back] == [*value]
-        mine, its = (change_set(each, random.Random(seed + 1), 40) for each in (value, back))
-        assert [*its] == [*mine], seed
-
-
-def test_a_set_ordered_by_address_is_refused(over):
-    things = [Plain(n=i) for i in range(64)]
-    with pytest.raises(RefusedError, match="order"):
-        over([set(things)])
 
 
 def test_closures_functions_methods_and_partials(over):
