@@ -75,12 +75,15 @@ def _spill(capture: Capture, tensors: list[Tensor], graph: bytes, facts: dict[st
     placed, file = spill(capture.storages, tensors, addresses)
     for folder in (os.environ["CKPTD_SEGMENTS"], os.environ["CKPTD_SPILL"]):
         path = Path(folder) / f"{os.getpid()}-{os.urandom(4).hex()}.seg"
+        room = Room(path)
         try:
-            SegmentWriter(Room(path), placed, graph, facts, dump, file).finish()
+            SegmentWriter(room, placed, graph, facts, dump, file).finish()
         except OSError:
             path.unlink(missing_ok=True)  # not even for the graph
         else:
             return path
+        finally:
+            room.close()
     Path(file.file).unlink(missing_ok=True)
     raise OSError(errno.ENOSPC, "no space left on device", os.environ["CKPTD_SPILL"])
 

@@ -37,6 +37,8 @@ class Supervisor:
         """Why it ended, if that is an error to be reported."""
         self._restarts = 0
         self._restart_step = -1
+        self._damaged: Attempt | None = None
+        """The last that found its checkpoint to be other than what was written."""
         context.loop.watch(context.server.socket, self._talk.on_socket)
         context.loop.watch(context.writer.fileno(), self.on_writer)
         context.loop.watch(context.ledger.fileno(), self.on_ledger)
@@ -67,6 +69,10 @@ class Supervisor:
             self._fail(done.error)
             return
         base = done.value
+        if self._damaged is not None and base.path is not None and base.path == self._damaged.base.path:
+            # Every byte is what was written, and yet it can't be used: that would go on for ever.
+            self._fail(RefusedError(self._damaged.refused))
+            return
         for note in base.notes:
             self._job.voice.say(note)
         if base.path is not None:
@@ -260,6 +266,7 @@ class Supervisor:
         def follow() -> None:
             if decision.relaunch and attempt.damaged:
                 self._job.newest = None
+                self._damaged = attempt
                 self.check(read=True)
             elif decision.relaunch:
                 self._relaunch(decision)

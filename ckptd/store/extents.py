@@ -73,8 +73,8 @@ def write_fast(
     if direct is None:
         write_extents(fd, view_of, extents, step)
         return
+    every, threads = extents, THREADS if urgent else 1
     try:
-        threads = THREADS if urgent else 1
         if not urgent and device not in _past_cache and sum(each.nbytes for each in extents) >= 4 * PROBE:
             first, extents = _split(extents, PROBE)
             second, extents = _split(extents, PROBE)
@@ -86,7 +86,7 @@ def write_fast(
         if error.errno != errno.EINVAL:
             raise
         _past_cache[device] = False  # a file system that opens it so, but does not write so
-        write_extents(fd, view_of, extents, step)
+        write_extents(fd, view_of, every, step)
     finally:
         os.close(direct)
 

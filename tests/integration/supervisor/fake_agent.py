@@ -11,7 +11,7 @@ Each step takes ``pace`` seconds and prints its number. The state is the step. K
   dump=slow|never|refuse|wrong   how it answers a request
   die=dumped|silent  killed when its copy is complete, having said so or not
   leave=no         doesn't end after Saved
-  resume=refuse|notice   what it does instead of resuming
+  resume=refuse|damaged|notice   what it does instead of resuming
   early=SIGNAL     gets this signal before Hello
   nonsense=N       sends N frames of rubbish first
   child=yes        starts a helper process that outlives it
@@ -71,6 +71,10 @@ class Agent:
     def resume(self) -> None:
         if not RESUME:
             return
+        if KEYS.get("resume") == "damaged":
+            self.send(protocol.Refused("the graph needs a tensor that is not there", damaged=True))
+            time.sleep(0.05)
+            sys.exit(14)
         if KEYS.get("resume") == "refuse":
             self.send(protocol.Refused("line 7 of train.py is not reached: --fresh starts over"))
             time.sleep(0.05)

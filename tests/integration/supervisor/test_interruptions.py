@@ -171,19 +171,9 @@ def test_a_segment_elsewhere_is_not_touched(fake):
     assert run.runtime() == []
 
 
-def test_killed_while_its_copy_is_being_written(fake):
-    run = fake(30, die="dumped")
-    run.line("5")
-    run.child().terminate()
-    run.until(lambda: checkpoints(run), "the commit")
-    saved = int(checkpoints(run)[0][:12])
-    run.until(lambda: f"{saved + 1}" in run.out.splitlines(), "the resume")
-    run.process.kill()
-    assert saved >= 5
-
-
-def test_killed_before_it_could_say_that_its_copy_is_complete(fake):
-    run = fake(30, die="silent")
+@pytest.mark.parametrize("told", ["dumped", "silent"])
+def test_killed_when_its_copy_is_complete_whether_it_could_say_so_or_not(fake, told):
+    run = fake(30, die=told)
     run.line("5")
     run.child().terminate()
     run.until(lambda: checkpoints(run), "the commit")

@@ -166,3 +166,14 @@ def test_segments_of_a_dead_supervisor_are_swept(fake):
     again = fake(1000)
     again.line("3")
     assert not os.path.exists(stale)
+
+
+def test_one_that_is_as_it_was_written_and_can_not_be_used_is_tried_twice_at_most(fake):
+    run = fake(200, resume="damaged")
+    run.line("5")
+    run.process.terminate()
+    assert run.wait() == 75
+    again = fake(200, resume="damaged")
+    assert again.wait() == 14
+    assert again.out == ""
+    assert "the graph needs a tensor that is not there" in again.said[-1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +76,27 @@ def test_both_ways_are_tried_once_and_the_file_is_right(tmp_path: Path, monkeypa
         assert os.pread(fd, 1 << 24, 0) == data[:]
         os.close(fd)
     assert list(extents._past_cache) in ([os.stat(tmp_path).st_dev], [])
+
+
+def test_a_file_system_that_opens_but_does_not_write_past_the_cache_gets_all_of_it(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(extents, "PROBE", 4 * BLOCK)
+    monkeypatch.setattr(extents, "_past_cache", {})
+    data = mmap.mmap(-1, 40 * BLOCK)
+    data[:] = random.randbytes(len(data))
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    write = extents.write_extents
+
+    def refusing(target: int, *rest: Any) -> None:
+        if target != fd:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        write(target, *rest)
+
+    monkeypatch.setattr(extents, "write_extents", refusing)
+    monkeypatch.setattr(extents, "open_direct", os.dup)
+    extents.write_fast(
+        fd, lambda a, n: memoryview(data)[a : a + n], [Extent(0, 0, len(data))], lambda n: None
+    )
+    assert os.pread(fd, 1 << 24, 0) == data[:]
+    os.close(fd)
