@@ -8,7 +8,6 @@ the ways that a user could; each ends with fsync, and is removed, durably, befor
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -170,13 +169,14 @@ def main(
 ) -> None:
     """How long a dump takes, beside copies, writes and other ways to save."""
     result = measure(size, tensors, many, at_once, repeat, folder, quiet=as_json)
-    if keep:
-        machine.keep(name(result), result)
-        draw(result)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        figures.tell(title(result), result["figures"])
+    machine.deliver(
+        name(result),
+        result,
+        lambda: figures.tell(title(result), result["figures"]),
+        as_json=as_json,
+        kept=keep,
+        draw=draw,
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,26 @@ def keep(name: str, result: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
+
+
+def deliver(
+    name: str,
+    result: dict[str, Any],
+    show: Callable[[], None],
+    *,
+    as_json: bool,
+    kept: bool,
+    draw: Callable[[dict[str, Any]], object] | None = None,
+) -> None:
+    """What each benchmark does with its result: keep it if ``kept`` (and ``draw`` it), and print it, by ``show`` or as JSON."""
+    if kept:
+        keep(name, result)
+        if draw is not None:
+            draw(result)
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        show()
 
 
 def _file_system(folder: Path) -> str:

@@ -10,7 +10,6 @@ by the clock is what people wait for; CPU time, of all threads, is what a busy m
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -174,12 +173,7 @@ def _time(seconds: float) -> str:
 def main(repeat: int, as_json: bool, keep: bool) -> None:
     """What running under ckptd costs while nothing happens."""
     result = measure(repeat, quiet=as_json)
-    if keep:
-        machine.keep("overhead", result)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        Console().print(_table(result))
+    machine.deliver("overhead", result, lambda: Console().print(_table(result)), as_json=as_json, kept=keep)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Once before the first checkpoint and once behind one, of the supervisor's proces
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -93,12 +92,13 @@ def main(
 ) -> None:
     """What ckptd itself takes while a job trains and nothing else happens."""
     result = measure(size, tensors, repeat, seconds, folder, quiet=as_json)
-    if keep:
-        machine.keep("rest", result)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        figures.tell(f"ckptd at rest, {seconds:g} s each, {repeat} rounds", result["figures"])
+    machine.deliver(
+        "rest",
+        result,
+        lambda: figures.tell(f"ckptd at rest, {seconds:g} s each, {repeat} rounds", result["figures"]),
+        as_json=as_json,
+        kept=keep,
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ read, cold and cached; and programs that load the state themselves at their star
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -154,13 +153,14 @@ def draw(result: dict[str, Any]) -> Path:
 def main(size: int, tensors: int, repeat: int, folder: Path | None, as_json: bool, keep: bool) -> None:
     """How long a relaunch takes to its first step, beside plain starts and other ways to load."""
     result = measure(size, tensors, repeat, folder, quiet=as_json)
-    if keep:
-        machine.keep("resume", result)
-        draw(result)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        figures.tell(title(result), result["figures"])
+    machine.deliver(
+        "resume",
+        result,
+        lambda: figures.tell(title(result), result["figures"]),
+        as_json=as_json,
+        kept=keep,
+        draw=draw,
+    )
 
 
 if __name__ == "__main__":

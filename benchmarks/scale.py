@@ -6,7 +6,6 @@ torch.save of the same. (What many checkpoints cost is ``store``.)
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,13 +122,9 @@ def main(
 ) -> None:
     """How long a dump takes as the state grows, and as its tensors become more."""
     result = measure(size, tensors, repeat, folder, quiet=as_json)
-    if keep:
-        machine.keep("scale", result)
-        draw(result)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        figures.show_table(_table(result))
+    machine.deliver(
+        "scale", result, lambda: figures.show_table(_table(result)), as_json=as_json, kept=keep, draw=draw
+    )
 
 
 if __name__ == "__main__":

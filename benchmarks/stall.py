@@ -9,7 +9,6 @@ threads as there are cores. Memory is looked at in a run of its own, as looking 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from bisect import bisect_right
@@ -212,13 +211,14 @@ def main(
 ) -> None:
     """What a periodic checkpoint costs a training that goes on."""
     result = measure(size, tensors, repeat, every, folder, quiet=as_json)
-    if keep:
-        machine.keep("stall", result)
-        draw(result)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        figures.tell(title(result), result["figures"])
+    machine.deliver(
+        "stall",
+        result,
+        lambda: figures.tell(title(result), result["figures"]),
+        as_json=as_json,
+        kept=keep,
+        draw=draw,
+    )
 
 
 if __name__ == "__main__":

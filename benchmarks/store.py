@@ -5,7 +5,6 @@ All but a few of them are copies of one, each with a manifest and an id of its o
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -143,12 +142,7 @@ def _table(result: dict[str, Any]) -> Table:
 def main(count: tuple[int, ...], as_json: bool, keep: bool) -> None:
     """What a job's checkpoints cost when they are many."""
     result = measure(sorted(count), quiet=as_json)
-    if keep:
-        machine.keep("store", result)
-    if as_json:
-        print(json.dumps(result, indent=1))
-    else:
-        Console().print(_table(result))
+    machine.deliver("store", result, lambda: Console().print(_table(result)), as_json=as_json, kept=keep)
 
 
 if __name__ == "__main__":
