@@ -55,7 +55,7 @@ def deliver(
     kept: bool,
     draw: Callable[[dict[str, Any]], object] | None = None,
 ) -> None:
-    """What each benchmark does with its result: keep it if ``kept`` (and ``draw`` it), and print it, by ``show`` or as JSON."""
+    """What each benchmark does with its result: keep it (and ``draw`` it), and print it, by ``show`` or as JSON."""
     if kept:
         keep(name, result)
         if draw is not None:
