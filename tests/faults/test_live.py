@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -210,10 +211,22 @@ def test_a_disk_that_fills_up_and_one_that_becomes_read_only(tmp_path: Path, scr
             _inside(run, "mount", "-o", "remount,bind,ro", str(disk))
         _inside(run, "umount", "-l", str(disk))
         wait(run, after(run))
-        shutil.copytree(seen / "store", tmp_path / "copy")
+        _copy(seen / "store", tmp_path / "copy")
         for path in (tmp_path / "copy").glob("jobs/*/checkpoints/*"):
             verify_checkpoint(path)
         end(run)
+
+
+def _copy(store: Path, to: Path) -> None:
+    """Copy a store while its job runs: begun again where retention removed something on the way."""
+    until = monotonic() + 30
+    while True:
+        try:
+            shutil.copytree(store, to)
+            return
+        except (shutil.Error, FileNotFoundError):
+            assert monotonic() < until, "the store never stood still for a copy"
+            shutil.rmtree(to, ignore_errors=True)
 
 
 def _fill(file: Path, leave: int) -> None:

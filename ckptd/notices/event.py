@@ -1,0 +1,77 @@
+"""A notice, and what a source of notices is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from typing import Protocol
+
+LEAVE = "leave"
+"""The machine or the job goes away."""
+PAUSE = "pause"
+"""The machine is frozen for a while, or moved with all that runs on it; what runs now should run on behind it."""
+ADVICE = "advice"
+"""It may go away before long: save now, and go on."""
+KINDS = (LEAVE, PAUSE, ADVICE)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a source has heard."""
+
+    source: str
+    """Name of the source: 'aws', 'gcp', 'azure', 'alibaba', 'slurm', 'file', 'logind', 'drill' or a plug-in's."""
+    kind: str
+    """One of KINDS."""
+    id: str
+    """The same as long as it is the same notice, so that it is acted upon once; unique within its source."""
+    deadline: float | None
+    """time.monotonic() seconds at which processes are ended; None where the source doesn't say.
+
+    A wall clock may jump, and a virtual machine's is often wrong: sources convert once, where possible by the
+    clock of the server that gave the time (its Date header).
+    """
+    text: str
+    """For people, as the tail of 'notice: ...': 'AWS terminates this spot instance at 17:11:44 UTC'."""
+    withdrawn: bool = False
+    """What was told under this id does not happen, or is over."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a source fares."""
+
+    source: str
+    state: str
+    """'ok': it answers. 'starting': it has not answered yet. 'trouble': it doesn't, and is asked again."""
+    text: str
+    """What is wrong and the way out; '' where nothing is."""
+    answered: float | None
+    """Unix seconds of the last good answer."""
+
+
+class Ears(Protocol):
+    """Where a source tells what it hears. All of it may be called from the source's thread."""
+
+    def tell(self, notice: Notice) -> None:
+        """A notice, or one withdrawn; one with an id already told, and nothing new in it, is ignored."""
+
+    def well(self) -> None:
+        """There was a good answer."""
+
+    def trouble(self, text: str) -> None:
+        """There was none; one sentence."""
+
+
+class Source(Protocol):
+    """One way in which notices come. ``watch`` runs in a thread of its own, and may block there."""
+
+    name: str
+
+    def watch(self, ears: Ears, over: Event) -> None:
+        """Listen until ``over`` is set, which should be looked at each second. May raise: it is called again."""
+
+
+Maker = Callable[[str], Source]
+"""What a plug-in (entry point group ``ckptd.notices``) is: called with what follows its name and a colon."""
