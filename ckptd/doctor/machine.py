@@ -8,36 +8,18 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from ckptd.notices.machine import Files
 
 ANSWER_SECONDS = 5.0
 """How long another program may take to answer; slurmctld and D-Bus can be slow."""
-LONGEST = 1 << 20
-"""Bytes that are read of a file."""
 
 
 @dataclass(frozen=True)
-class Machine:
+class Machine(Files):
     """Where /proc, /sys, /etc and so on are looked for, and with which environment programs are asked."""
 
-    root: Path = Path("/")
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-
-    def path(self, name: str) -> Path:
-        """Where an absolute path is, below ``root``."""
-        return self.root / name.lstrip("/")
-
-    def has(self, name: str) -> bool:
-        """Whether there is something at an absolute path."""
-        return self.path(name).exists()
-
-    def read(self, name: str) -> str:
-        """The text of a file without blanks around it; '' if it can't be read."""
-        try:
-            with open(self.path(name), "rb") as file:
-                return file.read(LONGEST).decode("utf-8", "replace").strip().strip("\0")
-        except OSError:
-            return ""
 
     def number(self, name: str) -> int | None:
         """The number that a file holds; None if it holds none ('max', or it is not there)."""

@@ -1,9 +1,6 @@
 """Where this machine is: in which cloud, in a container or not. Told from files; no address is asked.
 
-Sources: the clouds write their names into the firmware's tables (/sys/class/dmi/id): AWS 'Amazon EC2' as
-sys_vendor (older, Xen: 'amazon' in bios_version), GCP 'Google Compute Engine' as product_name, Azure a
-chassis_asset_tag that is the same on all its machines (cloud-init, DataSourceAzure.py), Alibaba 'Alibaba
-Cloud' as sys_vendor. EC2's hop limit of 1: docs.aws.amazon.com, 'Use the Instance Metadata Service';
+Which cloud: ckptd.notices.machine. EC2's hop limit of 1: docs.aws.amazon.com, 'Use the Instance Metadata Service';
 aws-node-termination-handler#406. Process 1 of a container is the only one that Kubernetes and Docker signal:
 kubernetes.io, 'Pod Lifecycle'.
 """
@@ -14,10 +11,11 @@ from dataclasses import dataclass
 
 from ckptd.doctor.findings import WARNS, Finding
 from ckptd.doctor.machine import Machine
+from ckptd.notices.machine import ALIBABA, AWS, AZURE, GCP, find_cloud
 
-AWS, GCP, AZURE, ALIBABA = "AWS", "GCP", "Azure", "Alibaba"
+__all__ = ["ALIBABA", "AWS", "AZURE", "GCP", "Place", "find_place", "place_findings"]
+
 _DMI = "/sys/class/dmi/id"
-_AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "busybox", "zsh"})
 _CONTAINERS = ("kubepods", "docker", "containerd", "libpod", "crio", "lxc")
 
@@ -42,7 +40,7 @@ class Place:
 def find_place(machine: Machine) -> Place:
     """Look where we are."""
     kubernetes = bool(machine.env.get("KUBERNETES_SERVICE_HOST"))
-    cloud = _cloud(machine)
+    cloud = find_cloud(machine)
     tag = machine.read(f"{_DMI}/board_asset_tag")
     return Place(
         cloud=cloud,
@@ -52,17 +50,6 @@ def find_place(machine: Machine) -> Place:
         bridged=_bridged(machine),
         first=machine.read("/proc/1/comm"),
     )
-
-
-def _cloud(machine: Machine) -> str:
-    vendor = machine.read(f"{_DMI}/sys_vendor")
-    if vendor.startswith("Amazon") or "amazon" in machine.read(f"{_DMI}/bios_version"):
-        return AWS
-    if machine.read(f"{_DMI}/product_name").startswith("Google"):
-        return GCP
-    if machine.read(f"{_DMI}/chassis_asset_tag") == _AZURE_TAG:
-        return AZURE
-    return ALIBABA if vendor.startswith("Alibaba") else ""
 
 
 def _container(machine: Machine, kubernetes: bool) -> str:

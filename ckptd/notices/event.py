@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Lock
 from typing import Protocol
 
 LEAVE = "leave"
@@ -51,11 +52,44 @@ class Health:
     """Unix seconds of the last good answer."""
 
 
+class Over(Event):
+    """Set when sources are to end. A source that waits for descriptors can wait for this one too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._end, self._other = os.pipe()
+        self._guard = Lock()
+        self._shut = False
+
+    def fileno(self) -> int:
+        """A descriptor that is readable from the moment it is over."""
+        return self._end
+
+    def set(self) -> None:
+        """It is over."""
+        with self._guard:
+            super().set()
+            if not self._shut:
+                self._shut = True
+                os.close(self._other)
+
+    def close(self) -> None:
+        """Let the descriptor go; only when nobody waits for it any more."""
+        self.set()
+        with self._guard:
+            if self._end >= 0:
+                os.close(self._end)
+                self._end = -1
+
+
 class Ears(Protocol):
-    """Where a source tells what it hears. All of it may be called from the source's thread."""
+    """Where a source tells what it hears. All of it may be called from any thread."""
 
     def tell(self, notice: Notice) -> None:
-        """A notice, or one withdrawn; one with an id already told, and nothing new in it, is ignored."""
+        """A notice, or one withdrawn; one with an id already told, and nothing new in it, is ignored.
+
+        Raises ValueError for what is no notice.
+        """
 
     def well(self) -> None:
         """There was a good answer."""
@@ -69,8 +103,11 @@ class Source(Protocol):
 
     name: str
 
-    def watch(self, ears: Ears, over: Event) -> None:
-        """Listen until ``over`` is set, which should be looked at each second. May raise: it is called again."""
+    def watch(self, ears: Ears, over: Over) -> None:
+        """Listen until ``over`` is set, which should be looked at each second.
+
+        May raise: what it says is shown as the source's health, and it is called again within a second.
+        """
 
 
 Maker = Callable[[str], Source]
