@@ -17,6 +17,10 @@ ADVICE = "advice"
 KINDS = (LEAVE, PAUSE, ADVICE)
 
 
+class Unheard(Exception):
+    """A source can't hear for now: a sentence that says why, and the way out. It stays inside ckptd.notices."""
+
+
 @dataclass(frozen=True)
 class Notice:
     """What a source has heard."""
