@@ -79,6 +79,30 @@ def test_voice_does_not_wait_for_a_reader():
     os.close(write)
 
 
+def test_voice_waits_for_one_who_is_slow_and_not_again_for_one_who_is_stuck():
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    filled = 0
+    try:
+        while True:
+            filled += os.write(write, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(write, True)
+    voice = Voice(0, write)
+    slow = threading.Timer(0.05, lambda: os.read(read, filled))
+    slow.start()
+    voice.say("kept")
+    slow.join()
+    assert os.read(read, 100) == b"ckptd: kept\n"
+    os.write(write, b"x" * filled)
+    voice.say("dropped")
+    began = time.monotonic()
+    voice.say("dropped")
+    assert time.monotonic() - began < 0.1
+    os.close(read)
+    os.close(write)
+
+
 def test_timers_come_in_time_and_can_be_moved_and_cancelled():
     loop, seen = Loop(), []
     loop.after("a", 0.02, lambda: seen.append("a"))
