@@ -19,6 +19,7 @@ from ckptd.settings import Settings
 from ckptd.store.layout import JobFolder
 
 if TYPE_CHECKING:
+    from ckptd.daemon.service import Service
     from ckptd.daemon.uploads import Uploads
 
 
@@ -73,6 +74,8 @@ class Context:
     """The newest checkpoint of this run, as far as known."""
     uploads: Uploads | None = None
     """Where there is a remote."""
+    service: Service | None = None
+    """Where a service manager wants to be told."""
 
     def offer(self, base: Base) -> None:
         """Have a checkpoint uploaded, if there is a remote."""

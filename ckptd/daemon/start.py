@@ -16,9 +16,11 @@ from ckptd.daemon.context import Command, Context
 from ckptd.daemon.ledger import Ledger, recorded_process
 from ckptd.daemon.loop import Loop, Signals
 from ckptd.daemon.names import Identity, identify, place_key
+from ckptd.daemon.notify import Notifier
 from ckptd.daemon.places import Place, SegmentFolder
 from ckptd.daemon.resume import same_command
 from ckptd.daemon.server import Server
+from ckptd.daemon.service import Service
 from ckptd.daemon.supervisor import HANDLED, Supervisor
 from ckptd.daemon.terminal import Terminal
 from ckptd.daemon.voice import Voice
@@ -92,6 +94,10 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
             context.uploads = joined.uploads(keep)
             context.loop.watch(context.uploads.fileno(), context.hear_uploads)
             stack.callback(_see_off, context)
+        notifier = Notifier()
+        if notifier.listens:
+            context.service = Service(context, notifier)
+            stack.callback(context.service.leave, CLOSING_SECONDS)
         return Supervisor(context).run()
 
 

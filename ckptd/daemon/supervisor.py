@@ -49,6 +49,8 @@ class Supervisor:
         self.check()
         while self.exit_status is None:
             self._job.loop.turn()
+            if self._job.service is not None:
+                self._job.service.look()
         if self.error:
             raise self.error
         return self.exit_status
