@@ -228,9 +228,12 @@ def _fits(value: object, annotation: str) -> bool:
         "str": (str,),
         "bool": (bool,),
         "list[str]": (list,),
+        "dict[str, Any]": (dict,),
     }
     if isinstance(value, bool) and annotation != "bool":
         return False
     if annotation == "list[str]":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if annotation == "dict[str, Any]":
+        return isinstance(value, dict) and all(isinstance(name, str) for name in value)
     return isinstance(value, kinds[annotation])

@@ -19,6 +19,10 @@ _NOT_INSTRUMENTED = frozenset({"torch", "numpy", "ckptd", "ckptd_agent"})
 """What the engine is built on."""
 
 
+ON_NOTICE = ("auto", "late", "leave", "relaunch", "stay")
+"""What may be done about a notice: see ckptd.daemon.notices."""
+
+
 @dataclass(frozen=True)
 class Every:
     """When periodic checkpoints are taken; both 0 and not ``chosen``: never."""
@@ -58,6 +62,14 @@ class Settings:
     """Installed packages whose loops are followed as the program's own are."""
     remade: tuple[str, ...] = ()
     """Types whose objects tell nothing of their state, but always are as the program makes them."""
+    notices: str = "auto"
+    """Which sources are listened to: see ckptd.notices.choose."""
+    on_notice: str = "auto"
+    """One of ON_NOTICE."""
+    azure_ack: bool = False
+    """Tell Azure that it may go ahead, once the job is saved."""
+    kept: bool = False
+    """A daemon started this ckptd, and listens for notices in its place as long as it lives."""
 
 
 def parse_duration(text: str) -> float:

@@ -40,8 +40,8 @@ class Attempt:
     agent_pid: int = 0
     hello: bool = False
     resumed: bool = False
-    notice: int = 0
-    """The signal of a notice that still stands."""
+    notice: str = ""
+    """A notice to this process that still stands: the name of a signal, or what another source said."""
     refused: str = ""
     damaged: bool = False
     """The checkpoint that it was to resume from is not what was written."""
@@ -60,6 +60,10 @@ class Attempt:
     """The program has come to its end, and said so."""
     status: int | None = None
     """How the main process ended."""
+    adopted: bool = False
+    """It was started by a ckptd that is gone: it is not our child, and how it ends is not known."""
+    step_seconds: float = 0.0
+    """What a step takes, by the agent's last word."""
     _count: int = 0
 
     @property
@@ -88,7 +92,7 @@ class Attempt:
     def stay(self) -> None:
         """The request to leave has failed, and with it the notice: the program goes on."""
         self.leave = None
-        self.notice = 0
+        self.notice = ""
         self.saved = False
 
     def forget_overdue(self, now: float) -> None:
@@ -105,18 +109,19 @@ class Attempt:
     def ending(self, *, stopping: bool, passed_on: bool, has_checkpoint: bool, progressed: bool) -> Ending:
         """What the relaunch policy looks at, once the process is gone."""
         return Ending(
-            status=-9 if self.status is None else self.status,
+            status=-9 if self.status is None else 0 if self.adopted and self.finished else self.status,
             reachable=self.reachable,
             hello=self.hello,
             resuming=self.resuming,
             refused=self.refused,
             damaged=self.damaged,
-            noticed=self.notice != 0,
+            noticed=bool(self.notice),
             stopping=stopping,
             passed_on=passed_on,
             saved=self.saved,
             killed=self.killed,
             finished=self.finished,
+            unknown=self.adopted and not self.killed,
             has_checkpoint=has_checkpoint,
             progressed=progressed,
         )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from ckptd.daemon.attempt import Attempt
 from ckptd.daemon.ledger import Ledger
 from ckptd.daemon.loop import Loop, Signals
+from ckptd.daemon.news import News
 from ckptd.daemon.places import Place, SegmentFolder
 from ckptd.daemon.processes import Tree
 from ckptd.daemon.resume import Base
 from ckptd.daemon.server import Server
 from ckptd.daemon.terminal import Terminal
 from ckptd.daemon.voice import Voice
-from ckptd.daemon.writer import Writer
+from ckptd.daemon.writer import Committed, Writer
 from ckptd.settings import Settings
 from ckptd.store.layout import JobFolder
 
@@ -42,6 +43,8 @@ class Stop:
 
     signal: int = 0
     """The signal that asked for it; 0: nobody did, or it failed."""
+    cause: str = ""
+    """What it is for, in words, where it was not a signal to ckptd."""
     passed_on: bool = False
     """The user gave up waiting."""
     failed: bool = False
@@ -67,11 +70,14 @@ class Context:
     terminal: Terminal
     voice: Voice
     tree: Tree
+    news: News
     stop: Stop = field(default_factory=Stop)
     attempt: Attempt | None = None
     """The present start of the program; None in between."""
     newest: Base | None = None
     """The newest checkpoint of this run, as far as known."""
+    recovered: dict[str, Committed] = field(default_factory=dict)
+    """Checkpoints whose copies a ckptd that was killed had left in memory, by dump."""
     uploads: Uploads | None = None
     """Where there is a remote."""
     service: Service | None = None

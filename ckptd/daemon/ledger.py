@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ckptd import states
+from ckptd.daemon.news import News
 from ckptd.daemon.processes import ProcessId
 from ckptd.daemon.writer import Worker
 from ckptd.store.job import JobRecord
@@ -19,8 +20,9 @@ _ON_DISK = {states.FINISHED: "finished", states.FAILED: "failed"}
 class Ledger:
     """The record, and the job's state with it."""
 
-    def __init__(self, folder: JobFolder, record: JobRecord) -> None:
+    def __init__(self, folder: JobFolder, record: JobRecord, news: News | None = None) -> None:
         self._folder = folder
+        self._news = news
         self._worker = Worker("ckptd-ledger")
         self.state = states.NEW
         self.record = record
@@ -44,8 +46,10 @@ class Ledger:
         """Go to another state (one that states.TRANSITIONS allows) and write the record with ``changes``."""
         if state != self.state and not states.allowed(self.state, state):
             raise ValueError(f"a job can't go from {self.state} to {state}")
-        self.state = state
+        changed, self.state = state != self.state, state
         self.write(**changes)
+        if changed and self._news is not None:
+            self._news.tell("state", state=state)
 
     def write(self, **changes: Any) -> None:
         """Change fields of the record, or, where it has none of that name, of its ``extra``."""

@@ -29,6 +29,11 @@ class Loop:
         self._poller.register(source, zmq.POLLIN)
         self._readers[source] = callback
 
+    def forget(self, source: zmq.Socket[bytes] | int) -> None:
+        """Don't call back for it any more."""
+        if self._readers.pop(source, None) is not None:
+            self._poller.unregister(source)
+
     def at(self, name: str, when: float, callback: Callable[[], None]) -> None:
         """Call back once at ``when`` (of ``now()``); a timer of the same name is replaced."""
         self._timers[name] = (when, callback)
@@ -47,7 +52,8 @@ class Loop:
         first = min((when for when, _ in self._timers.values()), default=now + _MAX_POLL)
         wait = min(max(first - now, 0.0), _MAX_POLL)
         for source, _ in self._poller.poll(int(wait * 1000 + 0.999)):
-            self._readers[source]()
+            if source in self._readers:  # an earlier callback may have forgotten it
+                self._readers[source]()
         now = self.now()
         for name, (when, callback) in list(self._timers.items()):
             # An earlier callback may have cancelled or moved this one.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from ckptd.errors import CkptdError, LockedError
+from ckptd.memory.segment import Segment
 
 IPC_PATH_MAX = 107
 """Bytes of a unix socket's path (sockaddr_un less its final zero)."""
@@ -58,11 +60,16 @@ class Place:
     ZeroMQ binds over a socket that is in use without a word, so the lock decides who may bind.
     """
 
-    def __init__(self, key: str) -> None:
-        """Claim it. Raises LockedError, CkptdError."""
+    def __init__(self, key: str, former: str = "") -> None:
+        """Claim it. ``former``: the endpoint of a ckptd that was killed, whose program still runs and connects to.
+
+        Raises LockedError, CkptdError.
+        """
         folder = runtime_folder()
         self._made: Path | None = None
-        if len(os.fsencode(folder / f"{key}.sock")) > IPC_PATH_MAX:
+        if former:
+            folder = private_folder(Path(former.removeprefix("ipc://")).parent)
+        elif len(os.fsencode(folder / f"{key}.sock")) > IPC_PATH_MAX:
             from tempfile import mkdtemp  # here: it brings much with it, and every start would wait for that
 
             folder = self._made = Path(mkdtemp(prefix="ckptd-", dir="/tmp"))
@@ -88,11 +95,23 @@ class Place:
             self._made.rmdir()
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A complete segment."""
+
+    path: Path
+    dump: str
+    step: int
+
+
 class SegmentFolder:
     """Where the agent makes its segments. What lies there at the start is a dead supervisor's."""
 
-    def __init__(self, key: str, fallback: Path, shm: Path = Path("/dev/shm")) -> None:
-        """``fallback`` is used where shared memory can't be written. Raises LockedError, CkptdError."""
+    def __init__(self, key: str, fallback: Path, shm: Path = Path("/dev/shm"), *, keep: bool = False) -> None:
+        """``fallback`` is used where shared memory can't be written. Raises LockedError, CkptdError.
+
+        ``keep``: what lies there may be used yet: copies that are complete, rooms of a process that runs.
+        """
         name = f"ckptd-{os.geteuid()}-{key}"
         self.in_memory = shm.is_dir() and os.access(shm, os.W_OK | os.X_OK)
         self.path = shm / name if self.in_memory else fallback
@@ -107,9 +126,10 @@ class SegmentFolder:
         if fd is None:
             raise LockedError(f"another ckptd uses {self.path}: wait until it ends")
         self._fd = fd
-        _empty(self.path)
-        if fallback.is_dir():
-            _empty(fallback)
+        if not keep:
+            _empty(self.path)
+            if fallback.is_dir():
+                _empty(fallback)
         if self.in_memory:
             _sweep_segments(shm, name)
 
@@ -123,6 +143,19 @@ class SegmentFolder:
         return [
             path for folder in folders if folder.is_dir() for path in folder.iterdir() if self.holds(path)
         ]
+
+    def complete(self, after: int = -1) -> list[Copy]:
+        """Copies that are complete, of steps after ``after``: the oldest first."""
+        found = []
+        for path in self.files():
+            try:
+                with Segment(path) as segment:
+                    dump, step = segment.index.dump, segment.index.facts.get("step")
+            except (CkptdError, OSError, ValueError, KeyError, TypeError):
+                continue  # not complete, or no segment
+            if dump and isinstance(step, int) and step > after:
+                found.append(Copy(path, dump, step))
+        return sorted(found, key=lambda copy: copy.step)
 
     def clear(self, keep: Path | None) -> None:
         """Remove what the last process left, but for the copy that the next one resumes from."""

@@ -44,6 +44,8 @@ class Ending:
     """The deadline passed, and ckptd ended the process."""
     finished: bool = False
     """The program came to its end by itself, and not because of a notice; the interpreter was tidying up."""
+    unknown: bool = False
+    """Nobody knows the status: the ckptd that started it is gone."""
     has_checkpoint: bool = False
     """There is a checkpoint of this run to go on from."""
     progressed: bool = False
@@ -79,6 +81,11 @@ def describe(status: int) -> str:
     return "ended normally" if status == 0 else f"exited with status {status}"
 
 
+def describe_unknown() -> str:
+    """The same, of a program that was not our child."""
+    return "has ended (how is not known: it was started by a ckptd that was killed)"
+
+
 def restart_delay(restarts: int, base: float) -> float:
     """Seconds before the ``restarts``-th restart (from 1) without progress."""
     return float(min(base * 2.0 ** min(max(restarts - 1, 0), 30), MAX_DELAY))
@@ -97,6 +104,8 @@ def decide(end: Ending, *, restarts: int, max_restarts: int, base_delay: float) 
         return _after_stop(end)
     if end.noticed and (end.saved or end.resuming):
         return Decision(relaunch=True, restarts=0 if end.progressed else restarts)
+    if end.unknown and not end.has_checkpoint:
+        return Decision(relaunch=False, status=1, why=f"the job {describe_unknown()}")
     if end.status == 0:
         return Decision(relaunch=False, status=0, state=FINISHED)
     return _after_death(end, restarts, max_restarts, base_delay)
@@ -123,6 +132,8 @@ def _after_death(end: Ending, restarts: int, max_restarts: int, base_delay: floa
     if -end.status in _BY_HAND or (not by_signal and not end.has_checkpoint):
         return Decision(relaunch=False, status=own)
     what = "did not leave in time and was killed" if end.killed else describe(end.status)
+    if end.unknown:
+        what = describe_unknown()
     if not end.reachable and not end.hello:
         return Decision(relaunch=False, status=own, why=f"the job {what}")
     done = 0 if end.progressed else restarts

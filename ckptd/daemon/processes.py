@@ -99,6 +99,24 @@ def reap() -> list[tuple[int, int | None, int]]:
             news.append((pid, os.waitstatus_to_exitcode(raw), 0))
 
 
+def marked(mark: str) -> list[int]:
+    """Processes of this user that were started with ``mark`` (NAME=VALUE) in their environment; not this one."""
+    wanted = b"\0" + os.fsencode(mark) + b"\0"
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if (
+                folder.stat().st_uid == os.geteuid()
+                and wanted in b"\0" + folder.joinpath("environ").read_bytes()
+            ):
+                found.append(int(folder.name))
+        except OSError:
+            continue  # it has ended, or is not ours to look into
+    return found
+
+
 def send(pid: int, number: int) -> None:
     """Send a signal to a child that has not been reaped; one that is gone is no error."""
     try:
@@ -120,15 +138,40 @@ class Tree:
 
     def __init__(self) -> None:
         self._before = set() if _childless() else {(p.pid, p.create_time()) for p in _children()}
+        self._adopted: ProcessId | None = None
+        self._mark = ""
+
+    def adopt(self, root: ProcessId, mark: str) -> None:
+        """Count a process that is not our child as the job's: with its descendants, and whatever has the ``mark``
+        (NAME=VALUE) in the environment that it was started with: those have lost their parent, and we are not
+        who gets them."""
+        self._adopted, self._mark = root, mark
 
     def living(self) -> list[psutil.Process]:
         """Descendants that still run."""
-        foreign = self._before
+        found = {
+            process.pid: process
+            for child in _children()
+            if (child.pid, _created(child)) not in self._before
+            for process in [child, *_children(child, deep=True)]
+        }
+        if self._adopted is not None:
+            found.update({process.pid: process for process in self._foreign(self._adopted)})
+        return [process for process in found.values() if not _zombie(process)]
+
+    def _foreign(self, root: ProcessId) -> list[psutil.Process]:
+        import psutil
+
+        pids = marked(self._mark)
+        if root.alive():
+            pids.append(root.pid)
         found: list[psutil.Process] = []
-        for child in _children():
-            if (child.pid, _created(child)) in foreign:
+        for pid in pids:
+            try:
+                process = psutil.Process(pid)
+            except psutil.NoSuchProcess:
                 continue
-            found.extend(p for p in [child, *_children(child, deep=True)] if not _zombie(p))
+            found.extend([process, *_children(process, deep=True)])
         return found
 
     def holds(self, pid: int) -> bool:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from ckptd.daemon import launch, processes
 from ckptd.daemon.context import Command, Context
-from ckptd.daemon.ledger import Ledger, recorded_process
+from ckptd.daemon.ledger import Ledger
 from ckptd.daemon.loop import Loop, Signals
 from ckptd.daemon.names import Identity, identify, place_key
+from ckptd.daemon.news import News
 from ckptd.daemon.notify import Notifier
+from ckptd.daemon.orphans import find_orphan, former_endpoint
 from ckptd.daemon.places import Place, SegmentFolder
 from ckptd.daemon.resume import same_command
 from ckptd.daemon.server import Server
@@ -36,6 +38,7 @@ from ckptd.store.spilled import FOLDER as SPILLED
 from ckptd.store.sweep import sweep
 
 if TYPE_CHECKING:
+    from ckptd.daemon.processes import ProcessId
     from ckptd.daemon.remotes import Joined
 
 CLOSING_SECONDS = 30.0
@@ -63,15 +66,17 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         if joined is not None:
             stack.callback(joined.leave)
             old = joined.older_record(old, list(argv), cwd, folder, voice)
+        orphan = _orphan(old, settings)
         record = _record(folder, identity, old, list(argv), cwd, settings)
+        goes_on = old is not None and record.created == old.created and settings.from_step is None
         if joined is not None:
             joined.bring(folder, record, settings, voice)
             record = joined.begin(record)
         settings, record = _with_packages(folder, record, settings)
         key = place_key(identity.id, opened.path)
-        place = Place(key)
+        place = Place(key, former_endpoint(record, os.uname().nodename) if orphan is not None else "")
         stack.callback(place.close)
-        segments = SegmentFolder(key, folder.path / SPILLED)
+        segments = SegmentFolder(key, folder.path / SPILLED, keep=goes_on)
         stack.callback(segments.close)
         server = Server(place)
         stack.callback(server.close)
@@ -80,7 +85,8 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         terminal = Terminal()
         stack.callback(terminal.close)
         tree = processes.Tree()
-        ledger = Ledger(folder, record)
+        news = News(time.monotonic)
+        ledger = Ledger(folder, record, news)
         stack.callback(ledger.close, CLOSING_SECONDS)
         writer = Writer(folder, identity.name, keep, squeeze=settings.squeeze, remember=segments.in_memory)
         stack.callback(writer.close, CLOSING_SECONDS)
@@ -88,7 +94,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         context = Context(
             command=command, settings=settings, folder=folder, ledger=ledger, loop=Loop(), server=server,
             place=place, segments=segments, writer=writer, signals=signals, terminal=terminal, voice=voice,
-            tree=tree,
+            tree=tree, news=news,
         )  # fmt: skip
         if joined is not None:
             context.uploads = joined.uploads(keep)
@@ -98,7 +104,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         if notifier.listens:
             context.service = Service(context, notifier)
             stack.callback(context.service.leave, CLOSING_SECONDS)
-        return Supervisor(context).run()
+        return Supervisor(context, orphan).run()
 
 
 def _join(folder: layout.JobFolder, old: JobRecord | None, settings: Settings, voice: Voice) -> Joined | None:
@@ -139,6 +145,18 @@ def _working_folder() -> str:
         return os.environ.get("PWD", "")  # it was removed: the program may still run in it
 
 
+def _orphan(old: JobRecord | None, settings: Settings) -> ProcessId | None:
+    """The program, where it still runs under a ckptd that is gone. Raises LockedError: it is in the way."""
+    orphan = find_orphan(old, os.uname().nodename) if old is not None else None
+    if old is None or orphan is None or (settings.kept and not settings.fresh and settings.from_step is None):
+        return orphan
+    raise LockedError(
+        f"job {old.name} ({old.id}) still runs as process {orphan.pid}, though its ckptd is gone: "
+        f"have the daemon look after it again (ckptd resume {old.id}), wait until it ends, or end it with "
+        f"kill {orphan.pid}"
+    )
+
+
 def _record(
     folder: layout.JobFolder, identity: Identity, old: JobRecord | None, argv: list[str], cwd: str,
     settings: Settings,
@@ -146,12 +164,6 @@ def _record(
     """The job's record: ``old`` for a run that goes on, or a new one. The lock must be held."""
     if old is None:
         return _new_record(identity, argv, cwd, attempt=0)
-    orphan = recorded_process(old, os.uname().nodename)
-    if orphan is not None and orphan.alive():
-        raise LockedError(
-            f"job {old.name} ({old.id}) still runs as process {orphan.pid}, though its ckptd is gone: "
-            f"wait until it ends, or end it with kill {orphan.pid}"
-        )
     back = settings.from_step is not None
     if not settings.fresh and not back and old.state == "finished" and identity.named:
         raise RefusedError(

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import asdict
+from typing import Any
 
 from ckptd import states
 from ckptd.daemon import forward, launch, policy, processes
 from ckptd.daemon.attempt import Attempt
 from ckptd.daemon.context import Context
 from ckptd.daemon.conversation import Conversation
+from ckptd.daemon.desk import Acts, Desk
+from ckptd.daemon.dumps import Dumps
+from ckptd.daemon.notices import Notices, listen
+from ckptd.daemon.processes import ProcessId
 from ckptd.daemon.resume import Base
+from ckptd.daemon.stopping import Stopping
 from ckptd.daemon.sweep import Sweep
-from ckptd.daemon.writer import Done
-from ckptd.errors import STOPPED, CkptdError, RefusedError
+from ckptd.daemon.table import row_of
+from ckptd.daemon.writer import Committed, Done, Saving
+from ckptd.errors import CkptdError, RefusedError
+from ckptd.store import index
 
 SETTLE = 0.05
 """Seconds for what the agent said last to arrive, after the process is gone."""
@@ -28,10 +37,21 @@ HANDLED = forward.ALL | {signal.SIGCHLD}
 class Supervisor:
     """Starts the program, keeps it, and says in ``exit_status`` when it is done."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, orphan: ProcessId | None = None) -> None:
         self._job = context
         self._sweep = Sweep(context.loop, context.tree, self._reap)
-        self._talk = Conversation(context, self._end_now)
+        self._dumps = Dumps(context, self._end_now)
+        self._talk = Conversation(context, self._dumps, self._end_now)
+        self._stopping = Stopping(context, self._dumps, self._end_now, self._finish)
+        self._notices = Notices(
+            context, self._dumps, self._stopping.by_notice, self._stopping.take_back,
+            lambda: listen(context.settings.notices),
+        )  # fmt: skip
+        self._desk = Desk(
+            context, self._talk, self._dumps, self._notices, Acts(self._stopping.by_user, self._facts)
+        )
+        self._orphan = orphan
+        """The program, still running under a ckptd that is gone."""
         self.exit_status: int | None = None
         self.error: CkptdError | None = None
         """Why it ended, if that is an error to be reported."""
@@ -39,13 +59,14 @@ class Supervisor:
         self._restart_step = -1
         self._damaged: Attempt | None = None
         """The last that found its checkpoint to be other than what was written."""
-        context.loop.watch(context.server.socket, self._talk.on_socket)
         context.loop.watch(context.writer.fileno(), self.on_writer)
         context.loop.watch(context.ledger.fileno(), self.on_ledger)
         context.loop.watch(context.signals.fileno(), self.on_signals)
 
     def run(self) -> int:
         """Run the job to its end; returns the exit status. Raises CkptdError."""
+        self._notices.begin()
+        self._recover()
         self.check()
         while self.exit_status is None:
             self._job.loop.turn()
@@ -85,8 +106,12 @@ class Supervisor:
                 )
                 self._restart_step = base.step
             self._job.newest = base
+        if self._orphan is not None and self._orphan.alive():
+            self._take_over(self._orphan, base)
+            return
+        self._orphan = None
         if self._job.stop.signal:
-            self._stop_without_process()
+            self._stopping.without_process()
             return
         try:
             self._launch(base)
@@ -97,6 +122,9 @@ class Supervisor:
         record = self._job.ledger.record
         number = record.attempt + 1
         self._job.segments.clear(keep=base.memory)
+        host = os.uname().nodename
+        # Before the start: whoever finds the program without us has to know where it looks for us.
+        self._job.ledger.write(host=host, endpoint=self._job.place.endpoint, note="")
         start = launch.Attempt(
             job=record.id, number=number, endpoint=self._job.place.endpoint, segments=self._job.segments.path,
             hashseed=base.hashseed or record.hashseed, resume=base.path,
@@ -110,9 +138,72 @@ class Supervisor:
         self._job.attempt = Attempt(number, pid, base, command.reachable)
         self._job.terminal.begin(pid)
         started = processes.process_id(pid).started
-        host = os.uname().nodename
-        self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=started, host=host, note="")
+        self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=started)
         self._job.voice.detail(f"attempt {number} of job {record.id} runs as process {pid}")
+        self._job.news.tell("spawned", attempt=number, pid=pid, step=base.step)
+
+    # ---- what a ckptd that was killed has left -----------------------------------------------------
+
+    def _recover(self) -> None:
+        """Save copies that are complete in memory and were not saved: before the first look for a checkpoint."""
+        entries = index.entries(self._job.folder)
+        for copy in self._job.segments.complete(after=entries[-1].step if entries else -1):
+            self._job.writer.save(
+                Saving(
+                    dump=f"recovered-{copy.dump}", segment=copy.path, step=copy.step, reason="recovered",
+                    attempt=self._job.ledger.record.attempt, seconds=0.0, leave=False,
+                )
+            )  # fmt: skip
+
+    def _recovered(self, done: Done) -> None:
+        if not isinstance(done.value, Committed):
+            self._job.voice.say(f"a copy in memory that an earlier ckptd left can't be saved: {done.error}")
+            return
+        step, dump = done.value.saving.step, done.value.saving.dump.removeprefix("recovered-")
+        self._job.voice.say(f"saved step {step} from memory, where a ckptd that was killed had left it")
+        self._job.recovered[dump] = done.value
+
+    def _take_over(self, orphan: ProcessId, base: Base) -> None:
+        """Look after a program that a ckptd which is gone has started."""
+        record = self._job.ledger.record
+        before = str(record.extra.get("state", ""))
+        resumed = before not in (states.STARTING, states.REPLAYING, states.CHECKING)
+        attempt = Attempt(
+            record.attempt,
+            orphan.pid,
+            base,
+            reachable=True,
+            adopted=True,
+            resumed=resumed or base.path is None,
+        )
+        self._job.attempt, self._orphan = attempt, None
+        self._job.tree.adopt(orphan, f"CKPTD_ENDPOINT={self._job.place.endpoint}")
+        ended = os.pidfd_open(orphan.pid)
+
+        def exited() -> None:
+            self._job.loop.forget(ended)
+            os.close(ended)
+            if attempt.status is None:
+                self._exited(attempt, -signal.SIGKILL)
+
+        self._job.loop.watch(ended, exited)
+        self._job.ledger.enter(states.STARTING, pid=orphan.pid, started=orphan.started)
+        self._job.voice.say(
+            f"process {orphan.pid} of job {record.name} runs, though its ckptd was gone: looking after it again"
+        )
+        self._job.news.tell("adopted", pid=orphan.pid)
+
+    def _facts(self) -> dict[str, Any]:
+        """For whoever asks how the job fares."""
+        attempt = self._job.attempt
+        return {
+            **asdict(row_of(self._job.folder)),
+            "supervisor": os.getpid(),
+            "agent": attempt.agent_pid if attempt is not None and attempt.hello else None,
+            "stopping": self._job.stop.cause or bool(self._job.stop.signal),
+            "notices": [asdict(each) for each in self._notices.health()],
+            "extra": self._job.ledger.record.extra,
+        }
 
     def _fail(self, error: Exception | None) -> None:
         """There is no start."""
@@ -136,9 +227,11 @@ class Supervisor:
                 said = [str(done.error)] if done.error else done.value
                 for sentence in said if isinstance(said, list) else []:
                     self._job.voice.say(sentence)
+            elif done.tag.startswith("saved:recovered-"):
+                self._recovered(done)
             elif self._job.attempt is not None and done.tag != "trusted":
                 attempt = self._job.attempt
-                self._talk.written(attempt, done)
+                self._dumps.written(attempt, done)
                 if attempt.status is not None:
                     self._conclude(attempt)
 
@@ -150,7 +243,7 @@ class Supervisor:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number in STOP_SIGNALS or number in self._job.settings.notice_signals:
-                self._stop(number)
+                self._stopping.by_signal(number)
             elif self._job.attempt is not None and self._job.attempt.status is None:
                 forward.hand_on(self._job.attempt.pid, number)
                 if number == signal.SIGTSTP:
@@ -160,46 +253,6 @@ class Supervisor:
         """Stop with the job, as one job to the shell; this returns when the shell lets us go on."""
         os.kill(os.getpid(), signal.SIGSTOP)
         self._job.terminal.continued()
-
-    def _stop(self, number: int) -> None:
-        attempt, stop = self._job.attempt, self._job.stop
-        first = not stop.signal and not stop.failed
-        stop.signal = stop.signal or number
-        stop.deadline = stop.deadline or self._job.loop.now() + self._job.settings.grace
-        if attempt is None or attempt.status is not None:
-            if self._job.ledger.state == states.BACKOFF:
-                self._stop_without_process()
-            elif attempt is not None and attempt.writing and number == signal.SIGINT and not first:
-                self._abandon(attempt)
-        elif not attempt.hello or (number == signal.SIGINT and not first):
-            stop.passed_on = attempt.hello  # where there is no agent the signal is the program's anyway
-            self._job.loop.cancel("deadline")  # whoever gives up waiting leaves the end to the program
-            forward.hand_on(attempt.pid, number)
-        elif first and attempt.leave is None:
-            self._talk.ask_to_leave(attempt, "stop")
-        elif stop.failed:
-            self._end_now(attempt)
-
-    def _abandon(self, attempt: Attempt) -> None:
-        """The user doesn't want to wait for the disk either. What isn't committed is as if never begun."""
-        self._job.voice.say("gave up waiting for the disk: the last dump is lost")
-        self._enter_ending(attempt)
-        state = states.STOPPED if self._job.newest is not None else states.FAILED
-        self._finish(policy.shell_status(attempt.status or 0), state)
-
-    def _stop_without_process(self) -> None:
-        self._job.loop.cancel("relaunch")
-        if self._job.newest is not None:
-            self._say_stopped()
-            self._finish(STOPPED, states.STOPPED)
-        elif self._job.ledger.state == states.BACKOFF:
-            self._finish(policy.shell_status(self._job.ledger.record.exit_status or 0) or 1, states.FAILED)
-        else:
-            self._finish(policy.shell_status(-self._job.stop.signal), states.STOPPED)
-
-    def _say_stopped(self) -> None:
-        if self._job.newest is not None:
-            self._job.voice.say(f"stopped; the same command goes on from step {self._job.newest.step}")
 
     # ---- the end of an attempt ------------------------------------------------------------------
 
@@ -215,6 +268,7 @@ class Supervisor:
 
     def _exited(self, attempt: Attempt, status: int) -> None:
         attempt.status = status
+        self._job.news.tell("exited", status=status)
         self._job.hurry(urgent=bool(attempt.writing))
         self._job.terminal.take_back()
         for name in ("deadline", "every"):
@@ -242,7 +296,7 @@ class Supervisor:
         """The process is gone and has said its last: decide, once its copies are durable."""
         if attempt is not self._job.attempt or attempt.status is None:
             return
-        self._talk.adopt(attempt)
+        self._dumps.adopt(attempt)
         if attempt.writing:
             if self._job.ledger.state != states.SAVING:
                 self._enter_ending(attempt)
@@ -264,6 +318,7 @@ class Supervisor:
             base_delay=settings.restart_delay,
         )
         self._job.attempt = None
+        self._dumps.disappoint("the program ended before it could be saved")
 
         def follow() -> None:
             if decision.relaunch and attempt.damaged:
@@ -290,7 +345,7 @@ class Supervisor:
         self._restart_step = newest.step if newest is not None else -1
         if self._job.stop.signal:
             self._job.ledger.enter(states.BACKOFF)
-            self._stop_without_process()
+            self._stopping.without_process()
             return
         where = f"from step {newest.step}" if newest is not None else "from the start"
         if decision.why:
@@ -312,9 +367,11 @@ class Supervisor:
         elif decision.why:
             self._job.voice.say(decision.why)
         if decision.state == states.STOPPED:
-            self._say_stopped()
+            self._stopping.say_stopped()
         self._finish(decision.status, decision.state, why=decision.why)
 
     def _finish(self, status: int, state: str, why: str = "") -> None:
         self.exit_status = status
+        self._job.news.tell("over", status=status, state=state)
+        self._notices.close()
         self._job.ledger.enter(state, why=why)

@@ -152,7 +152,7 @@ def test_one_periodic_dump_at_a_time():
 
 
 def test_a_failed_leave_takes_the_notice_with_it():
-    present = attempt(notice=15)
+    present = attempt(notice="SIGTERM")
     present.ask("signal", 0.0, leave=True)
     present.stay()
     end = present.ending(stopping=False, passed_on=False, has_checkpoint=True, progressed=False)

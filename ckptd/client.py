@@ -1,0 +1,76 @@
+"""The side of a user's command that asks: one question to a supervisor or the daemon, and its answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import zmq
+
+from ckptd import control, errors, protocol
+from ckptd.errors import CkptdError, NoDaemonError, ProtocolError
+
+PATIENCE = 5.0
+"""Seconds in which a supervisor that lives answers what it can answer at once."""
+_ERRORS = {
+    kind.status: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, CkptdError) and kind is not CkptdError
+}
+
+
+def new_ask() -> str:
+    """An id for a request."""
+    return os.urandom(6).hex()
+
+
+class Client:
+    """A connection to one socket. Use as a context manager."""
+
+    def __init__(self, endpoint: str, who: str) -> None:
+        """``who``: as the tail of a sentence that begins with 'nobody answers for'."""
+        self._who = who
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_BYTES)
+        self._socket.connect(endpoint)
+
+    def ask(self, request: control.Request, patience: float = PATIENCE) -> dict[str, Any]:
+        """The facts of the answer. Raises the CkptdError that was answered, or NoDaemonError if nothing was."""
+        self._socket.send(protocol.pack(request))
+        for message in self.hear(patience):
+            if isinstance(message, control.Reply) and message.ask == request.ask:
+                if message.status:
+                    raise _ERRORS.get(message.status, CkptdError)(message.text)
+                return {**message.facts, "text": message.text} if message.text else message.facts
+        raise NoDaemonError(
+            f"nobody answers for {self._who}: it may just have ended; ckptd ps shows the jobs"
+        )
+
+    def send(self, request: control.Request) -> None:
+        """Send a request whose answers ``hear`` gives."""
+        self._socket.send(protocol.pack(request))
+
+    def hear(self, patience: float) -> Iterator[protocol.Message]:
+        """Messages as they come, for ``patience`` seconds."""
+        end = time.monotonic() + patience
+        while (left := end - time.monotonic()) > 0:
+            if not self._socket.poll(max(1, int(left * 1000))):
+                return
+            try:
+                yield protocol.unpack(self._socket.recv(zmq.NOBLOCK))
+            except (ProtocolError, zmq.Again):
+                continue
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

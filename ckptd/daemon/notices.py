@@ -1,0 +1,245 @@
+"""What is done about notices: at once, as late as is safe, and what if one is withdrawn.
+
+``--on-notice`` chooses among (ckptd.settings.ON_NOTICE):
+    stay      save now, and go on
+    leave     save now, and end with status 75
+    late      save now, go on, save again as late as is safe, and end with status 75
+    relaunch  save now, end, and start the program again at once
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ckptd.daemon.context import Context
+from ckptd.daemon.dumps import Dumps
+from ckptd.errors import CkptdError
+from ckptd.notices.event import LEAVE, Health, Notice
+
+if TYPE_CHECKING:
+    from ckptd.notices.watch import Watch
+
+SHORTEST = 5.0
+"""Seconds that a dump gets at least: a deadline that has passed may be a wrong clock's."""
+MARGIN = 4.0
+"""Seconds before the deadline at which all should be over, beside what was measured."""
+SAFETY = 3.0
+"""The last dump may take so many times as long as the one before."""
+UNMEASURED = 12.0
+"""Seconds that are kept for a dump before one has shown what it takes."""
+AGAIN = 1.0
+"""Seconds behind a last dump that failed until the next."""
+ALONE = 2.0
+"""Seconds between looks at whether the daemon still watches for us."""
+
+
+class Notices:
+    """Notices that stand, and what follows from them."""
+
+    def __init__(
+        self,
+        context: Context,
+        dumps: Dumps,
+        stop: Callable[[str, float | None], None],
+        stay: Callable[[], None],
+        sources: Callable[[], Watch | None],
+    ) -> None:
+        """``stop``: end the job (for which reason, by when); ``stay``: that is not wanted any more.
+
+        ``sources``: begins to listen; not called as long as a daemon listens for us.
+        """
+        self._job, self._dumps, self._stop, self._stay = context, dumps, stop, stay
+        self._sources = sources
+        self._standing: dict[tuple[str, str], Notice] = {}
+        self._how: dict[tuple[str, str], str] = {}
+        self._watch: Watch | None = None
+        self._minded_until = 0.0
+        context.news.listeners.append(self._on_news)
+
+    # ---- where they come from -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Listen, or wait for a daemon that does."""
+        if self._job.settings.kept:
+            self.minded(2 * ALONE)
+        else:
+            self._listen()
+
+    def minded(self, seconds: float) -> None:
+        """The daemon listens for this job, and says so again within ``seconds``."""
+        self._minded_until = self._job.loop.now() + seconds
+        if self._watch is not None and self._job.settings.kept:
+            self._deafen()
+        self._job.loop.after("minded", ALONE, self._look_for_daemon)
+
+    def _look_for_daemon(self) -> None:
+        if self._job.loop.now() < self._minded_until:
+            self._job.loop.after("minded", ALONE, self._look_for_daemon)
+        elif self._watch is None:
+            self._job.voice.detail("no daemon minds this job: it listens for notices itself")
+            self._listen()
+
+    def _listen(self) -> None:
+        self._watch = self._sources()
+        if self._watch is not None:
+            self._job.loop.watch(self._watch.fileno(), self._on_watch)
+
+    def _deafen(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            self._job.loop.forget(watch.fileno())
+            watch.close()
+
+    def _on_watch(self) -> None:
+        if self._watch is not None:
+            for notice in self._watch.read():
+                self.heard(notice)
+            self._job.ledger.write(notices=[asdict(each) for each in self.health()])
+
+    def health(self) -> list[Health]:
+        """How the sources fare that are listened to here."""
+        return self._watch.health() if self._watch is not None else []
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._deafen()
+
+    # ---- what follows ---------------------------------------------------------------------------
+
+    def heard(self, notice: Notice, how: str = "") -> None:
+        """A notice, here or from the daemon; ``how`` overrides the settings."""
+        key = (notice.source, notice.id)
+        if notice.withdrawn:
+            self._withdrawn(key, notice)
+            return
+        known = self._standing.get(key)
+        if known == notice:
+            return
+        self._standing[key] = notice
+        self._how[key] = how or self._how.get(key) or chosen(self._job.settings.on_notice, notice)
+        self._job.news.tell("notice", source=notice.source, kind=notice.kind, id=notice.id, text=notice.text)
+        if known is None or known.deadline != notice.deadline:
+            self._job.voice.say(f"notice: {notice.text}{self._left_text(notice)}")
+        self._act(key, notice, again=known is not None)
+
+    def _act(self, key: tuple[str, str], notice: Notice, again: bool) -> None:
+        how = self._how[key]
+        if how == "relaunch":
+            self._relaunch(notice)
+        elif how == "leave":
+            self._leave()
+        elif not again:
+            # With a deadline so near that one dump is all there is time for, that is the last.
+            if how == "stay" or not self._is_late():
+                self._save()
+            self.plan()
+        else:
+            self.plan()
+
+    def _relaunch(self, notice: Notice) -> None:
+        attempt = self._job.attempt
+        if attempt is not None and attempt.hello and attempt.status is None and attempt.leave is None:
+            attempt.notice = notice.text
+            self._dumps.ask_to_leave(attempt, "notice", notice.deadline)
+
+    def _save(self) -> None:
+        try:
+            self._dumps.save_now("notice", self._saved)
+        except CkptdError as error:
+            self._saved({}, error)
+
+    def _saved(self, facts: dict[str, Any], error: CkptdError | None) -> None:
+        if error is not None:
+            self._job.voice.say(f"could not save for the notice: {error}")
+        self.plan()
+
+    def _on_news(self, name: str, at: float, facts: dict[str, Any]) -> None:
+        """What a dump takes is known better, or there is somebody to ask at last."""
+        if name in ("hello", "durable") and not self._job.stop.signal:
+            self.plan()
+        elif name == "unsaved" and facts["leave"] and self._deadlines():
+            self._job.loop.after("notice", AGAIN, self.plan)
+
+    def _withdrawn(self, key: tuple[str, str], notice: Notice) -> None:
+        if self._standing.pop(key, None) is None:
+            return
+        self._how.pop(key, None)
+        self._job.news.tell("withdrawn", source=notice.source, id=notice.id)
+        self._job.voice.say(f"notice withdrawn: {notice.text}")
+        if self._deadlines():
+            self.plan()
+        else:
+            self._job.loop.cancel("notice")
+            self._stay()
+
+    def _deadlines(self) -> list[float | None]:
+        """Of the notices for which the job has to leave."""
+        return [
+            notice.deadline for key, notice in self._standing.items() if self._how[key] in ("late", "leave")
+        ]
+
+    def deadline(self) -> float | None:
+        """When the first of them ends the processes; None: not known, or there is none."""
+        return min((each for each in self._deadlines() if each is not None), default=None)
+
+    def _lead(self) -> float:
+        """Seconds before the deadline at which the last dump is asked for."""
+        cost = self._dumps.cost()
+        return MARGIN + (SAFETY * cost if cost is not None else UNMEASURED)
+
+    def _is_late(self) -> bool:
+        deadline = self.deadline()
+        return deadline is not None and deadline - self._lead() <= self._job.loop.now()
+
+    def plan(self) -> None:
+        """Settle when to leave, by what is known now of deadlines and of what a dump takes."""
+        if not self._deadlines():
+            return
+        deadline = self.deadline()
+        if deadline is None:
+            self._leave()  # it may be any moment
+        elif self._is_late():
+            self._leave()
+        else:
+            self._job.loop.at("notice", deadline - self._lead(), self.plan)
+
+    def _leave(self) -> None:
+        self._job.loop.cancel("notice")
+        text = next(
+            (each.text for key, each in self._standing.items() if self._how[key] in ("late", "leave")),
+            "a notice",
+        )
+        deadline = self.deadline()
+        now = self._job.loop.now()
+        if deadline is not None and deadline < now:
+            deadline = None  # passed, and we are still here: the clock that gave it was wrong
+        self._stop(text, None if deadline is None else max(deadline, now + SHORTEST))
+
+    def _left_text(self, notice: Notice) -> str:
+        if notice.deadline is None:
+            return ""
+        left = notice.deadline - self._job.loop.now()
+        return f" ({left:.0f} s left)" if left >= 0 else " (its time has passed)"
+
+
+def listen(names: str) -> Watch | None:
+    """Begin to listen to the sources of ``--notices``; None where that is none. Raises UsageError."""
+    # Imported here, so that a start doesn't wait for what few of them need.
+    from ckptd.notices.choose import choose
+
+    sources = choose(names, os.environ)
+    if not sources:
+        return None
+    from ckptd.notices.watch import Watch
+
+    return Watch(sources)
+
+
+def chosen(setting: str, notice: Notice) -> str:
+    """What to do about a notice where the user said 'auto': leave late what ends, stay for all else."""
+    if setting != "auto":
+        return setting if notice.kind == LEAVE else "stay"
+    return "late" if notice.kind == LEAVE else "stay"
