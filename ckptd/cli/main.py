@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -79,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     before = _answers()
+    _act_by_default()
     try:
         result = ckptd.main(args=words, prog_name="ckptd", standalone_mode=False)
     except CkptdError as error:
@@ -101,6 +104,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             words[:1], f"{error.filename or 'the output'}: {(error.strerror or str(error)).lower()}", 1
         )
     return result if isinstance(result, int) else 0
+
+
+def _act_by_default() -> None:
+    """Let SIGTERM and SIGHUP end us until a verb does better: the kernel doesn't, in a container's first process."""
+    for number in (signal.SIGTERM, signal.SIGHUP) if os.getpid() == 1 else ():
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _drop_output() -> None:
