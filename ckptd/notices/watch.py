@@ -106,6 +106,8 @@ def _is_new(last: Notice | None, notice: Notice) -> bool:
         return True
     if last.deadline is None or notice.deadline is None:
         return last.deadline is not notice.deadline
+    if max(last.deadline, notice.deadline) <= time.monotonic():
+        return False  # both have passed
     return abs(last.deadline - notice.deadline) > TOLERANCE
 
 
