@@ -37,6 +37,12 @@ def test_the_bootstrap_is_no_top_level_module(wheel):
     assert {name for name in tops if not name.endswith(".dist-info")} == {"ckptd", "ckptd_agent"}
 
 
+def test_the_units_of_systemd_are_in_it(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("ckptd/systemd/")}
+    units = {"ckptd.service", "ckptd@.service", "user/ckptd.service", "user/ckptd@.service"}
+    assert names == {f"ckptd/systemd/{name}" for name in units}
+
+
 def test_an_installed_wheel_finds_its_bootstrap(wheel, tmp_path):
     venv = tmp_path / "venv"
     python = venv / "bin" / "python"
@@ -48,6 +54,10 @@ def test_an_installed_wheel_finds_its_bootstrap(wheel, tmp_path):
     assert Path(folder).is_relative_to(venv)
     assert Path(module).is_relative_to(venv)
     assert [path.name for path in Path(folder).glob("*.py")] == ["sitecustomize.py"]
+    code = "from ckptd.units import *; print(units_folder()); print(filled('ckptd.service', user=False))"
+    folder, *unit = run(python, "-c", code, cwd=tmp_path).splitlines()
+    assert Path(folder).is_relative_to(venv)
+    assert f"ExecStart={venv}/bin/ckptd daemon" in unit
     # A plain start of that Python must not run it.
     code = "import sys; print(getattr(sys.modules.get('sitecustomize'), '__file__', ''))"
     assert not run(python, "-c", code, cwd=tmp_path).strip().startswith(str(venv))
