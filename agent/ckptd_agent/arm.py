@@ -32,6 +32,8 @@ def start(bootstrap: str = "", script: str | None = None) -> None:
     order = gate.command(sys.orig_argv)
     gate.tidy_pythonpath(bootstrap, keep=not gate.claimed_by_another())
     why = gate.why_not(order) if script is None else None
+    if gate.claimed_by_another():
+        _join()
     if why or _started == os.getpid():
         tell(f"left alone: {why or 'already started'}")
         return
@@ -43,6 +45,17 @@ def start(bootstrap: str = "", script: str | None = None) -> None:
         _resume(script, folder)
     else:
         _install(script)
+
+
+def _join() -> None:
+    """Be a helper of the training process, which lives through a notice with it."""
+    try:
+        if "CKPTD_NOTICE_PAGE" in os.environ:
+            from ckptd_agent import shield
+
+            shield.join(int(os.environ["CKPTD_CLAIMED"]))
+    except Exception as error:
+        tell(f"not shielded from notices: {_sentence(error)}")
 
 
 def _is_ours(folder: str) -> bool:

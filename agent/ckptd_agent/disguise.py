@@ -1,15 +1,18 @@
 """What a program sees of its signals while ours are in the kernel: its own handlers and wake-up descriptor.
 
-A forked child is as if we had never been there.
+A forked child is as if we had never been there, but for a notice that is sent to all (ckptd_agent.shield).
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from _thread import get_ident
 from time import monotonic
 from typing import Any
+
+from ckptd_agent import notice
 
 ANSWER = 5.0
 """Seconds in which a supervisor answers a notice; one that doesn't is as good as none."""
@@ -42,6 +45,8 @@ class State:
         """The one that the program set."""
         self.pending: dict[str, Pending] = {}
         """At most one, under 'notice': setdefault tells who of two threads was first."""
+        self.leave = ""
+        """Id of the last dump with which the process is to leave; '' once it has come to nothing."""
         self.masks: dict[int, set[Any]] = {}
         """What was blocked before a fork, by thread."""
         self.noted: set[int] = set()
@@ -112,11 +117,17 @@ def _let_go() -> None:
 
 def _take_off() -> None:
     """In a forked child, but not in its own children: what these find is not ours."""
+    shield: Any = sys.modules.get("ckptd_agent.shield")
     if state.fd < 0:
+        if shield is not None:
+            shield.renew()
         return
     for number, handler in state.handlers.items():
         real_signal(number, handler)
     real_set_wakeup_fd(state.program_fd)
     signal.signal, signal.getsignal, signal.set_wakeup_fd = real_signal, real_getsignal, real_set_wakeup_fd
+    notice.forget()
+    if shield is not None:
+        shield.put_on(state.handlers)
     _let_go()
     state.__init__()  # type: ignore[misc]

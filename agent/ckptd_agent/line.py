@@ -39,6 +39,10 @@ def serve(state: link.State, ear: link.Ear, hello: Message, zmq: ModuleType, pro
     except Exception as error:
         _tell(error)
     state.up, state.over = False, True
+    try:
+        ear.tick(monotonic())  # nobody will come to save this process: that must be known
+    except Exception as error:
+        _tell(error)
 
 
 def _tell(error: Exception) -> None:

@@ -16,7 +16,7 @@ from _thread import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ckptd_agent import link
+from ckptd_agent import link, notice
 from ckptd_agent.disguise import Pending, put_on, real_getsignal, real_signal, state
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def install(fd: int) -> str | None:
     """
     state.pid, state.main = os.getpid(), get_ident()
     unreachable = []
-    for number in _wanted():
+    for number in notice.signal_numbers():
         try:
             present = real_getsignal(number)
             if present is None:  # set by C code, which we could not call
@@ -41,6 +41,7 @@ def install(fd: int) -> str | None:
         except (ValueError, OSError):  # not on the main thread; SIGKILL
             unreachable.append(signal.Signals(number).name)
     if state.handlers:
+        _shield_helpers()
         put_on(fd)
     if unreachable:
         return (
@@ -48,6 +49,15 @@ def install(fd: int) -> str | None:
             "that is not the main one, or C code handles it): such a signal ends it without a dump"
         )
     return None
+
+
+def _shield_helpers() -> None:
+    try:
+        from ckptd_agent import shield
+
+        shield.prepare(notice.begin())
+    except Exception:  # they are as without us then
+        sys.modules.pop("ckptd_agent.shield", None)
 
 
 def received() -> int | None:
@@ -68,6 +78,7 @@ def leave(signum: int | None = None) -> None:
     state.pending.clear()
     if not callable(handler):
         if handler is signal.SIG_IGN and asked:
+            notice.over()
             return
         trackers: Any = sys.modules.get("ckptd_agent.state.trackers")
         if trackers is not None:
@@ -121,17 +132,22 @@ def heard(data: bytes) -> None:
 def told(message: Message) -> None:
     """The supervisor answered a notice, or its dump came to nothing: then training goes on."""
     pending = state.pending.get("notice")
-    kind = type(message).__name__
-    if pending is None:
-        return
+    kind, dump = type(message).__name__, getattr(message, "dump", "")
     if kind == "Dump" and getattr(message, "leave", False):
-        pending.dump, pending.until = getattr(message, "dump", ""), getattr(message, "deadline", 0.0)
-    elif kind in ("Unsaved", "Undumped") and pending.dump and getattr(message, "dump", "") == pending.dump:
-        state.pending.clear()
+        state.leave = dump
+        notice.stands()
+        if pending is not None:
+            pending.dump, pending.until = dump, getattr(message, "deadline", 0.0)
+    elif kind in ("Unsaved", "Undumped") and dump and dump == state.leave:
+        state.leave = ""
+        notice.over()
+        if pending is not None and pending.dump == dump:
+            state.pending.clear()
 
 
 def tick(now: float) -> float | None:
     """Don't let a notice go unheard: give it its effect when nobody comes to take the dump."""
+    notice.linked(link.connected())
     pending = state.pending.get("notice")
     if pending is None or pending.released:
         return None
@@ -144,6 +160,7 @@ def tick(now: float) -> float | None:
     if now < pending.until and (pending.dump or link.connected()):
         return pending.until
     pending.released = True
+    notice.give_up()
     if state.handlers.get(pending.number) is signal.SIG_DFL:
         # The main thread may never get to it, as it need not without us.
         ctypes.CDLL(None).signal(pending.number, 0)
@@ -176,6 +193,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 def _as_without_us(number: int, frame: FrameType | None) -> None:
     handler = state.handlers.get(number, signal.SIG_DFL)
     state.pending.clear()
+    if os.getpid() == state.pid:
+        notice.give_up()
     if callable(handler):
         _call(handler, number, frame)
     elif handler is signal.SIG_DFL:
@@ -184,6 +203,7 @@ def _as_without_us(number: int, frame: FrameType | None) -> None:
 
 def _notice(number: int) -> None:
     new = Pending(number)
+    notice.stands()
     if state.pending.setdefault("notice", new) is new:
         from ckptd.protocol import Notice  # in sys.modules since the link was started
 
@@ -218,9 +238,3 @@ def _program_frame() -> FrameType | None:
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("ckptd_agent."):
         frame = frame.f_back
     return frame
-
-
-def _wanted() -> list[int]:
-    words = os.environ.get("CKPTD_NOTICE_SIGNALS", "TERM").split(",")
-    names = ["SIG" + word.strip().upper().removeprefix("SIG") for word in words]
-    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
