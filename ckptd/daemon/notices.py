@@ -229,8 +229,9 @@ def listen(names: str) -> Watch | None:
     """Begin to listen to the sources of ``--notices``; None where that is none. Raises UsageError."""
     # Imported here, so that a start doesn't wait for what few of them need.
     from ckptd.notices.choose import choose
+    from ckptd.notices.machine import Files
 
-    sources = choose(names, os.environ)
+    sources = choose(names, os.environ, Files())
     if not sources:
         return None
     from ckptd.notices.watch import Watch
