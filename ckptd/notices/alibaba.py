@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ckptd.notices.clock import SETTLED, clock_words, monotonic_of, unix_time
 from ckptd.notices.event import ADVICE, LEAVE, Notice
 from ckptd.notices.http import Answer, NoAnswer, Service
-from ckptd.notices.looks import EVERY, Looks, Path
+from ckptd.notices.looks import Looks, Path
 from ckptd.notices.tokens import Names
 
 NAME = "alibaba"
@@ -26,11 +26,11 @@ _NAMES = Names(
 )
 
 
-def alibaba_sources(env: Mapping[str, str], every: float = EVERY) -> list[Looks]:
+def alibaba_sources(env: Mapping[str, str]) -> list[Looks]:
     """The one source."""
     service = Service(env.get(ENDPOINT) or "http://100.100.100.200", ENDPOINT)
     path = Path("/latest/meta-data/instance/spot/termination-time", read_release)
-    return [Looks(NAME, service, _NAMES, [path], every)]
+    return [Looks(NAME, service, _NAMES, [path])]
 
 
 def read_release(answer: Answer) -> list[Notice]:

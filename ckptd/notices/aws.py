@@ -12,7 +12,7 @@ from typing import Any
 from ckptd.notices.clock import SETTLED, clock_words, monotonic_of, unix_time
 from ckptd.notices.event import ADVICE, LEAVE, PAUSE, Notice
 from ckptd.notices.http import Answer, NoAnswer, Service
-from ckptd.notices.looks import EVERY, Looks, Path
+from ckptd.notices.looks import Looks, Path
 from ckptd.notices.tokens import Names
 
 NAME = "aws"
@@ -42,7 +42,7 @@ _SCHEDULED = {
 }
 
 
-def aws_sources(env: Mapping[str, str], every: float = EVERY) -> list[Looks]:
+def aws_sources(env: Mapping[str, str]) -> list[Looks]:
     """Spot's own, and one for all that is less urgent: a path that hangs keeps only those behind it waiting."""
     six = env.get(MODE, "").lower() == "ipv6"
     service = Service(
@@ -53,7 +53,7 @@ def aws_sources(env: Mapping[str, str], every: float = EVERY) -> list[Looks]:
         Path("/latest/meta-data/events/recommendations/rebalance", read_rebalance),
         Path("/latest/meta-data/events/maintenance/scheduled", read_scheduled),
     ]
-    return [Looks(NAME, service, _NAMES, paths, every) for paths in (spot, others)]
+    return [Looks(NAME, service, _NAMES, paths) for paths in (spot, others)]
 
 
 def read_spot(answer: Answer) -> list[Notice]:

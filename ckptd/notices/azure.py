@@ -44,9 +44,8 @@ class Azure:
 
     name = NAME
 
-    def __init__(self, service: Service, every: float = EVERY) -> None:
-        """``every``: seconds from one look to the next."""
-        self._service, self._every = service, every
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._machine = ""
         self._answered = False
         self._incarnation: object = None
@@ -56,7 +55,7 @@ class Azure:
 
     def watch(self, ears: Ears, over: Over) -> None:
         """See ckptd.notices.event.Source."""
-        go_round(lambda: self._look(ears, over), ears, over, self._every)
+        go_round(lambda: self._look(ears, over), ears, over, EVERY)
         last = Over()
         try:
             self._acknowledge_pending(last)

@@ -43,13 +43,10 @@ class Path:
 class Looks:
     """Looks at some paths, one after the other, round after round: a source."""
 
-    def __init__(
-        self, name: str, service: Service, names: Names, paths: list[Path], every: float = EVERY
-    ) -> None:
-        """``every``: seconds."""
+    def __init__(self, name: str, service: Service, names: Names, paths: list[Path]) -> None:
         self.name = name
         self._guarded = Guarded(service, names)
-        self._paths, self._every = paths, every
+        self._paths = paths
 
     def watch(self, ears: Ears, over: Over) -> None:
         """See ckptd.notices.event.Source."""
@@ -58,4 +55,4 @@ class Looks:
             for path in self._paths:
                 path.look(self._guarded, ears, over)
 
-        go_round(look, ears, over, self._every)
+        go_round(look, ears, over, EVERY)

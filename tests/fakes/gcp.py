@@ -56,7 +56,7 @@ class FakeGcp(Fake):
         if asked.method != "GET" or not asked.path.startswith(_BASE) or path not in self._values:
             return Reply(404, "Not Found", _FLAVOR)
         seconds = asked.query.get("timeout_sec", "60")
-        if not seconds.isdigit():
+        if not seconds.replace(".", "", 1).isdigit():
             return Reply(400, "Bad Request", _FLAVOR)
         with self._changed:
             if asked.query.get("wait_for_change") == "true" and self.holds:
