@@ -133,6 +133,24 @@ def send_group(group: int, number: int) -> None:
         return
 
 
+def why_it_stays(process: psutil.Process) -> str:
+    """A process that SIGKILL has not ended, and what it waits for, as far as the kernel says."""
+    try:
+        folder = Path(f"/proc/{process.pid}")
+        name, _, rest = folder.joinpath("stat").read_text().partition("(")[2].rpartition(")")
+        state = rest.split()[0]
+    except (OSError, IndexError):
+        return f"process {process.pid}"
+    try:
+        place = folder.joinpath("wchan").read_text().strip("0\n")
+    except OSError:
+        place = ""
+    waits = f"state {state}" + (f", in {place}" if place else "")
+    if state == "D":
+        waits = f"waits in the kernel, for a disk, a file system or a device: {waits}"
+    return f"process {process.pid} ({name}; {waits})"
+
+
 class Tree:
     """All processes of the job: our descendants, except those that were ours before it began."""
 

@@ -39,7 +39,7 @@ class Supervisor:
 
     def __init__(self, context: Context, orphan: ProcessId | None = None) -> None:
         self._job = context
-        self._sweep = Sweep(context.loop, context.tree, self._reap)
+        self._sweep = Sweep(context.loop, context.tree, self._reap, context.voice.say)
         self._dumps = Dumps(context, self._end_now)
         self._talk = Conversation(context, self._dumps, self._end_now)
         self._stopping = Stopping(context, self._dumps, self._end_now, self._finish)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 from ckptd.daemon.loop import Loop
-from ckptd.daemon.processes import Tree
+from ckptd.daemon.processes import Tree, why_it_stays
 
 _ROUND = 0.02
 """Seconds between looks."""
@@ -17,8 +17,9 @@ BOUND = 10.0
 class Sweep:
     """Ends all processes of the job: SIGTERM first where asked for, then SIGKILL until none is left."""
 
-    def __init__(self, loop: Loop, tree: Tree, reap: Callable[[], None]) -> None:
-        self._loop, self._tree, self._reap = loop, tree, reap
+    def __init__(self, loop: Loop, tree: Tree, reap: Callable[[], None], say: Callable[[str], None]) -> None:
+        """``reap`` collects children that have ended, ``say`` tells the user of those that don't."""
+        self._loop, self._tree, self._reap, self._say = loop, tree, reap, say
         self._kill_at = 0.0
         self._give_up_at = 0.0
         self._then: Callable[[], None] = lambda: None
@@ -48,4 +49,7 @@ class Sweep:
             self._loop.after("sweep", _ROUND, self._look)
         else:
             self._loop.cancel("sweep")
+            if left:
+                stay = "; ".join(map(why_it_stays, self._tree.living()))
+                self._say(f"not ended by SIGKILL in {BOUND:g} s, and left behind: {stay}")
             self._then()
