@@ -25,10 +25,7 @@ def unix_time(text: str) -> float | None:
             return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=timezone.utc)
-    try:
-        return when.timestamp()
-    except (OverflowError, ValueError):
-        return None
+    return when.timestamp() if 1970 < when.year < 2200 else None
 
 
 def clock_words(when: float) -> str:

@@ -116,9 +116,9 @@ def clouds() -> dict[str, Cloud]:
 
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks are taken five times a second; answers are waited for as long as they really are."""
+    """Looks are taken ten times a second; answers are waited for as long as they really are."""
     for module in ("azure", "looks"):
-        monkeypatch.setattr(f"ckptd.notices.{module}.EVERY", 0.2)
+        monkeypatch.setattr(f"ckptd.notices.{module}.EVERY", 0.1)
 
 
 @pytest.fixture

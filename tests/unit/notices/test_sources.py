@@ -9,7 +9,7 @@ import pytest
 
 from ckptd.notices.event import LEAVE
 
-BRISK = 0.2
+BRISK = 0.1
 
 
 def test_a_notice_is_heard_in_time(cloud, listen):
