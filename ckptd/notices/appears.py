@@ -145,8 +145,8 @@ class _Stir:
         if (state.st_dev, state.st_ino) == self._folder and self._observer.is_alive():
             return
         self._leave()
-        observer = Observer()
         try:
+            observer = Observer()
             observer.schedule(_Handler(self._in, str(self._path)), str(self._path.parent))
             observer.start()
         except (OSError, RuntimeError):

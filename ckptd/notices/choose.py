@@ -68,5 +68,5 @@ def _make(word: str, env: Mapping[str, str], machine: Files) -> Sequence[Source]
     plugins = find_plugins()
     if name in plugins:
         return [plugin_source(plugins[name], argument)]
-    known = [AUTO, NONE, *BUILT_IN, *sorted(plugins)]
+    known = [AUTO, NONE, *BUILT_IN, *sorted(plugins.keys() - {*BUILT_IN})]
     raise UsageError(f"--notices {name}: no such source; there are {', '.join(known)}")

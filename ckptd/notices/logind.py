@@ -78,9 +78,8 @@ class Logind:
                 _RULE,
             )
             most = await _property(bus, "InhibitDelayMaxUSec") / 1e6
-            # Behind AddMatch, so that none is missed: a shutdown may have begun before we listened.
-            if await _property(bus, "PreparingForShutdown"):
-                said.put_nowait(True)
+            # Behind AddMatch, so that none is missed: one may have begun, or been called off, before we listened.
+            said.put_nowait(bool(await _property(bus, "PreparingForShutdown")))
             await self._follow(bus, said, ended, most, ears)
             loop.remove_reader(over.fileno())
         finally:

@@ -109,6 +109,7 @@ def test_the_check_asks_the_agents_own_rewriting_and_nothing_else_of_it():
 def test_the_doctor_asks_no_address():
     """Where a machine is, is told from files; only a remote that the user names is asked, by ckptd.remote."""
     assert strangers("ckptd.doctor", ("socket", "http", "urllib", "asyncio", "ssl"), []) == []
+    assert strangers("ckptd.doctor", ("ckptd.notices",), ["ckptd.notices.machine"]) == []
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
@@ -132,6 +133,11 @@ def test_the_segment_imports_only_errors():
 
 def test_the_store_imports_only_errors_and_memory():
     assert strangers("ckptd.store", OURS, ["ckptd.errors", "ckptd.memory", "ckptd.store"]) == []
+
+
+def test_notices_import_only_errors_and_settings():
+    """A source tells what it hears and decides nothing: nothing of what follows is in its reach."""
+    assert strangers("ckptd.notices", OURS, ["ckptd.errors", "ckptd.settings", "ckptd.notices"]) == []
 
 
 def test_the_remote_imports_only_errors_and_the_store():

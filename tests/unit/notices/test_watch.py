@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ class Told:
 
     def __init__(self, name="told"):
         self.name = name
-        self.ears = None
+        self.ears: Any = None
         self.ready = threading.Event()
 
     def watch(self, ears, over):
