@@ -1,0 +1,151 @@
+"""The machine around a job: reboots, power cuts, a user's own systemd, and scopes."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from systemd.box import ROOT
+from systemd.conftest import FAKE, STUB, counted
+
+ADA = "12345"
+HOME = "/var/lib/ada"
+
+
+def test_a_reboot_in_mid_training_and_then_a_power_cut(fake, box):
+    job = fake(600, {"CKPTD_EVERY": "500ms"}, pace=0.01)
+    job.systemctl("enable", "--now")
+    job.has_printed(30)
+    box.power_off()
+    assert job.ends() == ["75 success"]
+    printed = len(job.out())
+    assert job.out() == counted(printed)
+    box.boot()
+    job.has_printed(printed + 30)
+    assert job.out()[: printed + 30] == counted(printed + 30)
+    job.until(lambda: "saved step" in job.property["StatusText"], "a checkpoint by itself")
+    box.cut()
+    lost = job.out()
+    box.boot()
+    job.is_over()
+    again = job.out()[len(lost) :]
+    assert again == counted(600)[int(again[0]) - 1 :]  # from the last checkpoint on
+    assert 1 < int(again[0]) <= int(lost[-1]) + 1
+    assert job.ends() == ["75 success", "0 success"]
+
+
+@pytest.fixture
+def ada(box):
+    """Somebody with a systemd of her own: a function that runs a command as her."""
+    passwd = box.inside("/etc/passwd").read_text()
+    if "ada:" not in passwd:
+        box.write("/etc/passwd", passwd + f"ada:x:{ADA}:{ADA}:Ada:{HOME}:/bin/sh\n")
+        box.write("/etc/group", box.inside("/etc/group").read_text() + f"ada:x:{ADA}:\n")
+        box.write("/etc/shadow", box.inside("/etc/shadow").read_text() + "ada:*:20000:0:99999:7:::\n")
+        box.run("install", "-d", "-o", ADA, "-g", ADA, HOME)
+
+    def run(*words, **more):
+        her = ["setpriv", f"--reuid={ADA}", f"--regid={ADA}", "--clear-groups"]
+        env = {"HOME": HOME, "XDG_RUNTIME_DIR": f"/run/user/{ADA}"}
+        return box.run(*her, "--", *words, env=env, **more)
+
+    if (
+        run(sys.executable, "-c", "import ckptd", check=False).returncode
+        or run("cat", FAKE, check=False).returncode
+    ):
+        pytest.skip(f"others than root can't read {ROOT}")
+    box.run("loginctl", "enable-linger", "ada")
+    box.until(lambda: box.state(f"user@{ADA}.service") == "active", "her systemd")
+    yield run
+    box.run("systemctl", "stop", f"user@{ADA}.service")
+    box.run("loginctl", "disable-linger", "ada")
+
+
+def test_a_users_own_units(ada, box):
+    said = ada(
+        sys.executable, "-c", "from ckptd.cli.install import install; install(['--user', '--no-start'])"
+    ).stdout
+    assert f"wrote {HOME}/.config/systemd/user/ckptd@.service" in said
+    assert "enable-linger" not in said
+    for unit in ("ckptd.service", "ckptd@train.service"):
+        done = ada("systemd-analyze", "--user", "verify", unit)
+        assert (done.stdout, done.stderr) == ("", "")
+    config = f"{HOME}/.config"
+    box.write(
+        f"{config}/ckptd/train.env",
+        f'DIRECTORY={HOME}\nCOMMAND="{sys.executable} {FAKE} 200 pace=0.01"\nCKPTD_AGENT_PATH={STUB}\n',
+    )
+    box.write(
+        f"{config}/systemd/user/ckptd@.service.d/out.conf",
+        f"[Service]\nStandardOutput=append:{HOME}/out\nStandardError=null\n",
+    )
+    out = box.folder / "lib" / "ada" / "out"
+    ada("systemctl", "--user", "daemon-reload")
+    ada("systemctl", "--user", "start", "ckptd@train")
+    box.until(lambda: out.read_text().count("\n") >= 20, "20 lines")
+    ada("systemctl", "--user", "stop", "ckptd@train")
+    assert ada("systemctl", "--user", "is-active", "ckptd@train", check=False).stdout.strip() == "inactive"
+    ada("systemctl", "--user", "start", "ckptd@train")
+    box.until(lambda: out.read_text().split() == counted(200), "the end, bit for bit")
+
+
+SHOW = "import os; print(open('/proc/self/cgroup').read(), os.getpid(), os.getcwd())"
+IN_SCOPE = f"""\
+import os, subprocess, sys
+from ckptd.daemon.scope import wrap
+command = wrap([sys.executable, '-c', {SHOW!r}, '$HOME %h'], 'a job/1', user=bool(int(sys.argv[1])))
+print(command[:1])
+started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd='/usr')
+said = started.communicate()[0]
+assert started.returncode == 0
+words = said.split()
+assert words[-2:] == [str(started.pid), '/usr'], said
+unified = next(word for word in words if word.startswith('0::'))
+print(unified)
+again = subprocess.run(wrap(['sh', '-c', 'exit 75'], 'a job/1', user=bool(int(sys.argv[1]))))
+assert again.returncode == 75
+"""
+
+
+def test_a_job_gets_a_scope_of_its_own(ada, box):
+    for user, manager, where in ((0, box.run, "/ckptd.slice/"), (1, ada, f"/user@{ADA}.service/app.slice/")):
+        flag = ["--user"] if user else []
+        done = manager(
+            "systemd-run",
+            *flag,
+            "--wait",
+            "--pipe",
+            "--quiet",
+            "--collect",
+            sys.executable,
+            "-c",
+            IN_SCOPE,
+            str(user),
+        )
+        assert "systemd-run" in done.stdout
+        scope = done.stdout.split("0::")[1].strip()
+        assert where in scope
+        name = scope.rpartition("/")[2]
+        assert name.startswith("ckptd-job-a_job_1-")
+        assert name.endswith(".scope")
+
+
+def test_where_there_is_no_manager_a_job_is_started_as_it_is(box):
+    # Outside of any unit, as on a machine without systemd: nsenter puts nobody into one.
+    code = "from ckptd.daemon.scope import wrap; print(wrap(['a', '$b'], 'x', user=False))"
+    assert box.run(sys.executable, "-c", code).stdout.strip() == "['a', '$b']"
+
+
+def test_what_somebody_else_has_written_is_left_alone(box):
+    path = "/etc/systemd/system/ckptd.service"
+    ours = box.inside(path).read_text()
+    install = "from ckptd.cli.install import install; install(['--no-start'])"
+    assert f"{path} is as it should be" in box.run(sys.executable, "-c", install).stdout
+    box.write(path, "[Service]\nExecStart=/bin/true\n")
+    try:
+        done = box.run(sys.executable, "-c", install, check=False)
+        assert "is not of ckptd daemon install" in done.stderr
+        assert box.inside(path).read_text() == "[Service]\nExecStart=/bin/true\n"
+    finally:
+        box.write(path, ours)
