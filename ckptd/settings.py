@@ -19,6 +19,8 @@ _NOT_INSTRUMENTED = frozenset({"torch", "numpy", "ckptd", "ckptd_agent"})
 """What the engine is built on."""
 
 
+KEPT = "CKPTD_KEPT"
+"""Tells a ckptd that a daemon started it: the descriptor of its log."""
 ON_NOTICE = ("auto", "late", "leave", "relaunch", "stay")
 """What may be done about a notice: see ckptd.daemon.notices."""
 

@@ -24,6 +24,7 @@ NEW       -> CHECKING   a start is prepared
 CHECKING  -> STARTING   the process was spawned
 CHECKING  -> REFUSED    sources changed, or the checkpoint can't be used
 CHECKING  -> STOPPED    a stop was asked for before the process was there
+CHECKING  -> FINISHED   the program had come to its end while its ckptd was gone
 CHECKING  -> FAILED     no checkpoint is whole, or the command can't be started
 STARTING  -> RUNNING    Hello
 STARTING  -> REPLAYING  Hello, with a checkpoint to resume from
@@ -75,7 +76,7 @@ ALL = LIVE | OVER | {LOST}
 
 TRANSITIONS = {
     NEW: frozenset({CHECKING}),
-    CHECKING: frozenset({STARTING, REFUSED, STOPPED, FAILED}),
+    CHECKING: frozenset({STARTING, REFUSED, STOPPED, FAILED, FINISHED}),
     STARTING: frozenset({RUNNING, REPLAYING, DUMPING, ENDING}),
     REPLAYING: frozenset({RUNNING, DUMPING, ENDING}),
     RUNNING: frozenset({DUMPING, ENDING}),

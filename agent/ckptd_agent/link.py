@@ -209,8 +209,18 @@ def _farewell() -> None:
                     stream.flush()  # the interpreter is about to: finished means that nothing more comes
             except (OSError, ValueError):  # the interpreter will say so itself
                 pass
+        _leave_word()
         send(protocol.Finished())
     flush()
+
+
+def _leave_word() -> None:
+    """A file that says the same, for a supervisor that is gone: the next one must not start the program again."""
+    folder, attempt = os.environ.get("CKPTD_SEGMENTS"), os.environ.get("CKPTD_ATTEMPT")
+    try:
+        os.close(os.open(f"{folder}/finished-{attempt}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError:  # the folder is gone: so is whoever would have looked
+        pass
 
 
 def nonsense() -> int:

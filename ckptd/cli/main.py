@@ -22,6 +22,12 @@ VERBS = {
     "run": "Run a command, and carry it over interruptions.",
     "ps": "List jobs.",
     "status": "Show how a job stands, and what a failure now would cost.",
+    "logs": "Show what a detached job has written.",
+    "attach": "Show a detached job's output until it ends.",
+    "dump": "Save a running job now.",
+    "stop": "Save a running job, and end it.",
+    "resume": "Have the daemon go on with a job.",
+    "daemon": "Keep the jobs of a store running, over reboots too.",
     "ls": "List checkpoints.",
     "show": "Show what is in a checkpoint.",
     "diff": "Compare two checkpoints.",
@@ -70,7 +76,7 @@ class Verbs(click.Group):
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status of 'run': the job's own, or 75: checkpointed and stopped, start me again. 2 usage, "
-    "10 no store, 11 locked, 13 checkpoint damaged, 14 refused to resume.",
+    "10 no store, 11 locked, 12 no daemon, 13 checkpoint damaged, 14 refused to resume.",
 )
 @click.version_option(__version__, prog_name="ckptd", message="%(prog)s %(version)s")
 def ckptd() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -163,6 +164,25 @@ def printable(text: str) -> str:
 
 
 Advance = Callable[[int], None]
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """While the body waits for something else: after PATIENCE a terminal says for what."""
+    if not sys.stderr.isatty():
+        yield
+        return
+
+    def show() -> None:
+        click.echo(f"{what} ...", err=True)
+
+    timer = threading.Timer(PATIENCE, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ import click
 
 from ckptd.cli.keep import keep_options, policy_of
 from ckptd.errors import UsageError
-from ckptd.settings import Settings, parse_duration, parse_every, parse_packages, parse_signals
+from ckptd.settings import (
+    KEPT,
+    ON_NOTICE,
+    Settings,
+    parse_duration,
+    parse_every,
+    parse_packages,
+    parse_signals,
+)
 from ckptd.store.compress import available
 
 KEEP_LAST = 3
@@ -125,14 +134,39 @@ KEEP_LAST = 3
     metavar="TYPE",
     help="A type (module.Name) whose objects can't be read, but always are as the program makes them. Repeatable.",
 )
+@click.option(
+    "--notices",
+    envvar="CKPTD_NOTICES",
+    default="auto",
+    show_default=True,
+    metavar="SOURCES",
+    help="Who is listened to for notices that this machine goes away: aws, gcp, azure, alibaba, slurm, logind, "
+    "file:PATH or a plug-in, joined by commas; 'auto': what this machine says it is; 'none'.",
+)
+@click.option(
+    "--on-notice",
+    envvar="CKPTD_ON_NOTICE",
+    type=click.Choice(ON_NOTICE),
+    default="auto",
+    show_default=True,
+    help="late: save at once, train on, save again as late as is safe, exit 75. leave: save, exit 75. stay: save and "
+    "go on. relaunch: save and start again. 'auto': late if the machine goes, else stay.",
+)
+@click.option(
+    "--azure-ack",
+    envvar="CKPTD_AZURE_ACK",
+    is_flag=True,
+    help="Tell Azure that it may go ahead once the job is saved (for all machines that the event names).",
+)
+@click.option("-d", "--detach", is_flag=True, help="Have the daemon run it, and return at once.")
 @click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     name: str, store: Path | None, every: str, grace: str, max_restarts: int, restart_delay: str,
     remote: str, lease: str, compress: bool, notice_signals: str, from_step: int | None, fresh: bool,
-    allow_changed: bool, instrument: tuple[str, ...], remade: tuple[str, ...], quiet: bool, verbose: bool,
-    command: tuple[str, ...], **keep: Any,
+    allow_changed: bool, instrument: tuple[str, ...], remade: tuple[str, ...], notices: str, on_notice: str,
+    azure_ack: bool, detach: bool, quiet: bool, verbose: bool, command: tuple[str, ...], **keep: Any,
 ) -> int:  # fmt: skip
     """Run CMD; save it when it is told to end, and go on from there.
 
@@ -165,7 +199,15 @@ def run(
         lease=_positive("--lease", lease),
         instrument=parse_packages(instrument),
         remade=tuple(word for text in remade for word in text.replace(",", " ").split()),
+        notices=notices,
+        on_notice=on_notice,
+        azure_ack=azure_ack,
+        kept=KEPT in os.environ,
     )
+    if detach:
+        from ckptd.cli.detach import detach_job
+
+        return detach_job(command, settings, store)
     # Here, so that a mistake in the flags is told at once.
     from ckptd.daemon.start import run_job
     from ckptd.store.layout import default_store

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckptd.daemon.processes import ProcessId
 from ckptd.errors import CkptdError, LockedError
 from ckptd.memory.segment import Segment
 
@@ -144,6 +146,14 @@ class SegmentFolder:
             path for folder in folders if folder.is_dir() for path in folder.iterdir() if self.holds(path)
         ]
 
+    def finished(self, attempt: int) -> bool:
+        """The program of that attempt has come to its end by itself, and left word of it."""
+        return (self.path / f"finished-{attempt}").is_file()
+
+    def belong_to(self, process: ProcessId) -> None:
+        """As long as this process lives, nobody else clears the folder: not even if this ckptd is killed."""
+        (self.path / _OWNER).write_text(f"{process.pid} {process.started}")
+
     def complete(self, after: int = -1) -> list[Copy]:
         """Copies that are complete, of steps after ``after``: the oldest first."""
         found = []
@@ -171,6 +181,9 @@ class SegmentFolder:
         os.close(self._fd)
 
 
+_OWNER = "process"
+_KEPT_SECONDS = 120.0
+"""What a killed ckptd has left in memory waits so long for the job's next one."""
 _TRIES = 5
 """A file may be removed by its last holder between our open and our lock: then it is made again."""
 
@@ -214,8 +227,19 @@ def _sweep_segments(shm: Path, own: str) -> None:
             continue
         fd = _lock(path, os.O_RDONLY | os.O_DIRECTORY)
         if fd is not None:
-            _remove(path)
+            if not _needed(path):
+                _remove(path)
             os.close(fd)
+
+
+def _needed(folder: Path) -> bool:
+    """Whether a program still copies its dumps there, or the copies of one may yet be looked for."""
+    try:
+        pid, started = (folder / _OWNER).read_text().split()
+        alive = ProcessId(int(pid), float(started)).alive()
+    except (OSError, ValueError):
+        return False  # no program was started there
+    return alive or time.time() - folder.stat().st_mtime < _KEPT_SECONDS
 
 
 def _remove(folder: Path) -> None:

@@ -24,8 +24,8 @@ class Server:
         """Frames that were not messages of ours."""
         self.undelivered = 0
         """Messages that a peer was gone for, or didn't take."""
-        self._context = zmq.Context()
-        self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        self.context = zmq.Context()
+        self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
         self.socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
@@ -64,4 +64,4 @@ class Server:
 
     def close(self) -> None:
         """Close the socket; what is not yet sent is dropped."""
-        self._context.destroy(linger=0)
+        self.context.destroy(linger=0)

@@ -25,10 +25,10 @@ from ckptd.daemon.server import Server
 from ckptd.daemon.service import Service
 from ckptd.daemon.supervisor import HANDLED, Supervisor
 from ckptd.daemon.terminal import Terminal
-from ckptd.daemon.voice import Voice
+from ckptd.daemon.voice import STDERR, Voice
 from ckptd.daemon.writer import Writer, set_aside
 from ckptd.errors import LockedError, RefusedError
-from ckptd.settings import Settings
+from ckptd.settings import KEPT, Settings
 from ckptd.store import layout
 from ckptd.store.job import JobRecord
 from ckptd.store.lock import JobLock
@@ -51,7 +51,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
     Raises:
         CkptdError: it can't be started, is refused, or what else its status says.
     """
-    voice = Voice(settings.verbosity)
+    voice = Voice(settings.verbosity, _log())
     path = launch.resolve(argv)
     reach = launch.reach(path, argv)
     cwd = _working_folder()
@@ -105,6 +105,15 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
             context.service = Service(context, notifier)
             stack.callback(context.service.leave, CLOSING_SECONDS)
         return Supervisor(context, orphan).run()
+
+
+def _log() -> int:
+    """Where ckptd speaks: stderr, or the log that the daemon which started it has opened for it."""
+    named = os.environ.pop(KEPT, "")
+    if not named.isdigit():
+        return STDERR
+    os.set_inheritable(int(named), False)
+    return int(named)
 
 
 def _join(folder: layout.JobFolder, old: JobRecord | None, settings: Settings, voice: Voice) -> Joined | None:

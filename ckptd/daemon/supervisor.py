@@ -65,9 +65,13 @@ class Supervisor:
 
     def run(self) -> int:
         """Run the job to its end; returns the exit status. Raises CkptdError."""
+        self._job.ledger.write(listens={"pid": os.getpid(), "at": self._job.place.endpoint})
         self._notices.begin()
         self._recover()
-        self.check()
+        if self._has_finished():
+            self._came_to_its_end()
+        else:
+            self.check()
         while self.exit_status is None:
             self._job.loop.turn()
             if self._job.service is not None:
@@ -124,7 +128,7 @@ class Supervisor:
         self._job.segments.clear(keep=base.memory)
         host = os.uname().nodename
         # Before the start: whoever finds the program without us has to know where it looks for us.
-        self._job.ledger.write(host=host, endpoint=self._job.place.endpoint, note="")
+        self._job.ledger.write(host=host, pid=None, endpoint=self._job.place.endpoint, note="")
         start = launch.Attempt(
             job=record.id, number=number, endpoint=self._job.place.endpoint, segments=self._job.segments.path,
             hashseed=base.hashseed or record.hashseed, resume=base.path,
@@ -137,12 +141,24 @@ class Supervisor:
             self._job.voice.say(command.why)
         self._job.attempt = Attempt(number, pid, base, command.reachable)
         self._job.terminal.begin(pid)
-        started = processes.process_id(pid).started
-        self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=started)
+        process = processes.process_id(pid)
+        self._job.segments.belong_to(process)
+        self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=process.started)
         self._job.voice.detail(f"attempt {number} of job {record.id} runs as process {pid}")
         self._job.news.tell("spawned", attempt=number, pid=pid, step=base.step)
 
     # ---- what a ckptd that was killed has left -----------------------------------------------------
+
+    def _has_finished(self) -> bool:
+        record = self._job.ledger.record
+        lost = record.extra.get("state") in states.LIVE
+        return self._orphan is None and lost and self._job.segments.finished(record.attempt)
+
+    def _came_to_its_end(self) -> None:
+        """The program has ended while no ckptd looked after it."""
+        self._job.ledger.enter(states.CHECKING)
+        self._job.voice.say("the job came to its end while its ckptd was gone; its exit status is not known")
+        self._finish(0, states.FINISHED)
 
     def _recover(self) -> None:
         """Save copies that are complete in memory and were not saved: before the first look for a checkpoint."""
@@ -184,6 +200,7 @@ class Supervisor:
             self._job.loop.forget(ended)
             os.close(ended)
             if attempt.status is None:
+                attempt.finished |= self._job.segments.finished(attempt.number)
                 self._exited(attempt, -signal.SIGKILL)
 
         self._job.loop.watch(ended, exited)
@@ -199,6 +216,7 @@ class Supervisor:
         return {
             **asdict(row_of(self._job.folder)),
             "supervisor": os.getpid(),
+            "grace": self._job.settings.grace,
             "agent": attempt.agent_pid if attempt is not None and attempt.hello else None,
             "stopping": self._job.stop.cause or bool(self._job.stop.signal),
             "notices": [asdict(each) for each in self._notices.health()],
@@ -288,6 +306,7 @@ class Supervisor:
         def unreaped() -> None:
             # A process in uninterruptible sleep can't be waited for: go on without it.
             if attempt.status is None:
+                attempt.finished |= self._job.segments.finished(attempt.number)
                 self._exited(attempt, -signal.SIGKILL)
 
         self._sweep.begin(gentle=0.0, then=unreaped)

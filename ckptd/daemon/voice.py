@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-_STDERR = 2
+STDERR = 2
 _MAX = 4000
 """Bytes; a pipe that is reported writable takes this much without blocking (PIPE_BUF is 4096)."""
 _PATIENCE = 0.2
@@ -16,7 +16,7 @@ a while: that is no reason to lose ours."""
 class Voice:
     """Lines with the prefix ``ckptd: ``."""
 
-    def __init__(self, verbosity: int = 0, fd: int = _STDERR) -> None:
+    def __init__(self, verbosity: int = 0, fd: int = STDERR) -> None:
         """``verbosity``: -1 silent, 0 what matters, 1 everything."""
         self._verbosity = verbosity
         self._fd = fd

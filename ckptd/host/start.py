@@ -1,0 +1,56 @@
+"""``ckptd daemon``: from a store to a daemon at work, and everything put away after it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from ckptd.daemon.loop import Signals
+from ckptd.daemon.notify import Notifier
+from ckptd.daemon.places import Place
+from ckptd.daemon.server import Server
+from ckptd.daemon.voice import Voice
+from ckptd.errors import LockedError, NoStoreError
+from ckptd.host.daemon import HANDLED, Daemon, describe
+from ckptd.host.place import announce, find_daemon, key_of, retract
+from ckptd.store import disk
+from ckptd.store.layout import open_store
+
+
+def run_daemon(store: Path, notices: str, verbosity: int) -> int:
+    """Keep the jobs of a store running until told to end; returns the exit status. Raises CkptdError."""
+    opened = open_store(store)
+    voice = Voice(verbosity)
+    with ExitStack() as stack:
+        place = _place(opened.path)
+        stack.callback(place.close)
+        server = Server(place)
+        stack.callback(server.close)
+        signals = stack.enter_context(Signals(HANDLED))
+        notifier = Notifier()
+        daemon = Daemon(opened, server, signals, voice, notices, notifier)
+        try:
+            announce(opened, describe(opened.path, place.endpoint))
+        except OSError as error:
+            raise NoStoreError(f"can't write in {opened.path}: {disk.reason(error)}") from error
+        stack.callback(retract, opened)
+        voice.say(f"daemon of {opened.path} is process {os.getpid()}")
+        daemon.run()
+        if daemon.renew:
+            notifier.reloading()
+    if daemon.renew:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return 0
+
+
+def _place(store: Path) -> Place:
+    try:
+        return Place(key_of(store))
+    except LockedError:
+        found = find_daemon(open_store(store, create=False))
+        pid = f" (process {found['pid']})" if found else ""
+        raise LockedError(
+            f"the store {store} has a daemon already{pid}: stop that one first, or name another store"
+        ) from None

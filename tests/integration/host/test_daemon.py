@@ -1,0 +1,230 @@
+"""The daemon: jobs that outlive the terminal, the daemon itself, and a reboot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+
+from ckptd.errors import LockedError, NoDaemonError
+from harness.hosts import FAKE, Host
+
+
+def lines(count: int) -> list[str]:
+    """What a job writes that is not stopped, and one that is, all told."""
+    return [str(step) for step in range(1, count + 1)]
+
+
+def test_a_detached_job_runs_to_its_end(host):
+    host.start()
+    job = host.job(30, child="no")
+    assert host.ended()["exit_status"] == 0
+    assert host.output(job) == lines(30)
+    assert host.ckptd("logs", job).stdout.splitlines() == host.output(job)
+    assert host.ckptd("logs", "-n", "2", job).stdout.splitlines() == host.output(job)[-2:]
+    assert "started job" in host.log()
+
+
+def test_without_a_daemon_a_detached_job_is_refused(host):
+    done = host.ckptd("run", "-d", "--", "python", "train.py", check=False)
+    assert done.returncode == NoDaemonError.status
+    assert "ckptd daemon install" in done.stderr
+
+
+def test_one_daemon_a_store(host):
+    host.start()
+    done = host.ckptd("daemon", check=False)
+    assert done.returncode == LockedError.status
+    assert f"process {host.daemon.pid}" in done.stderr
+
+
+def test_a_job_that_cant_be_started_says_why(host):
+    host.start()
+    (host.folder / "gone").mkdir()
+    done = host.ckptd("run", "-d", "--", "./not-there", check=False)
+    assert done.returncode == 127
+    job = host.job(20)
+    host.ended()
+    done = host.ckptd("resume", job, check=False)
+    assert done.returncode == 14
+    assert "has finished" in done.stderr
+
+
+def test_dump_stop_resume(host):
+    host.start()
+    job = host.job(400)
+    host.steps(job, 5)
+    saved = host.json("dump", job)
+    assert saved["step"] >= 5
+    assert host.row()["checkpoint"] == saved["checkpoint"]
+    told = host.ckptd("stop", job).stdout
+    assert "stopped at checkpoint" in told
+    row = host.row()
+    assert row["state"] == "stopped"
+    assert row["pid"] is None
+    steps = len(host.output(job))
+    host.ckptd("resume", job)
+    host.steps(job, steps + 5)
+    assert "goes on from step" in host.log()
+    assert host.ckptd("resume", job, check=False).returncode == LockedError.status
+    host.ckptd("stop", "--unsaved", job)
+    assert host.row()["state"] in ("stopped", "failed")
+
+
+def test_stop_holds_over_a_restart_of_the_daemon(host):
+    host.start()
+    job = host.job(1000)
+    host.steps(job, 3)
+    host.ckptd("stop", job)
+    assert host.stop() == 0
+    host.start()
+    assert host.row()["state"] == "stopped"
+    assert host.json("daemon", "status")["jobs"] == {}
+
+
+def test_the_end_of_the_daemon_saves_all_jobs_and_its_start_takes_them_up(host):
+    host.start()
+    jobs = [host.job(300, name) for name in ("one", "two", "three")]
+    for job in jobs:
+        host.steps(job, 5)
+    assert host.stop() == 0
+    assert {row["state"] for row in host.rows()} == {"stopped"}
+    host.start()
+    for name, job in zip(("one", "two", "three"), jobs, strict=True):
+        host.ended(name)
+        assert [line for line in host.output(job) if "saved" not in line] == lines(300)
+
+
+def test_a_daemon_that_is_killed_leaves_its_jobs_alone(host):
+    host.start()
+    job = host.job(200)
+    host.steps(job, 3)
+    row = host.row()
+    host.kill()
+    host.start()
+    again = host.row()
+    assert (again["pid"], again["supervisor"], again["attempt"]) == (row["pid"], row["supervisor"], 1)
+    host.until(lambda: host.json("daemon", "status")["jobs"], "the job to be found")
+    host.ckptd("dump", job)
+    assert host.ended()["attempt"] == 1
+
+
+def test_a_daemon_renews_itself_in_place(host):
+    host.start()
+    job = host.job(200)
+    host.steps(job, 3)
+    row = host.row()
+    host.daemon.send_signal(signal.SIGHUP)
+    host.until(lambda: host.log().count("daemon of") == 2, "the new daemon")
+    assert host.daemon.poll() is None
+    host.until(lambda: host.json("daemon", "status")["jobs"], "the job to be found")
+    assert host.row()["pid"] == row["pid"]
+    assert host.ended()["attempt"] == 1
+    host.until(lambda: not _zombies(host.daemon.pid), "the children to be reaped")
+
+
+def _zombies(pid: int) -> list[psutil.Process]:
+    return [each for each in psutil.Process(pid).children() if each.status() == psutil.STATUS_ZOMBIE]
+
+
+def another_ckptd(host: Host, count: int) -> None:
+    """So many times the job was taken over, and its agent has answered."""
+    told = "looking after it again"
+    host.until(lambda: host.log().count(told) == count and host.row()["state"] == "running", "another ckptd")
+
+
+TRAINING = """\
+import os, time
+import torch
+
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 4)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for step in range(1, 10_000):
+    loss = model(torch.randn(2, 4)).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    print(step, f"{loss.item():.9f}", flush=True)
+    time.sleep(0.01)
+    if os.path.exists("enough"):
+        break
+print("done")
+"""
+
+
+def test_a_ckptd_that_is_killed_is_replaced_and_its_program_goes_on(host):
+    host.start()
+    job = host.script(TRAINING)
+    host.steps(job, 3)
+    row = host.row()
+    for count in (1, 2):
+        os.kill(host.row()["supervisor"], signal.SIGKILL)
+        another_ckptd(host, count)
+        assert host.row()["pid"] == row["pid"]
+        host.note()
+    host.ckptd("dump", job)
+    os.kill(row["pid"], signal.SIGTERM)
+    host.until(lambda: host.row()["state"] == "running" and host.row()["attempt"] == 2, "the second start")
+    host.note()
+    # The last one dies with the daemon: it comes to its end while nobody looks after it.
+    os.kill(host.daemon.pid, signal.SIGKILL)
+    os.kill(host.row()["supervisor"], signal.SIGKILL)
+    host.daemon.wait()
+    program = psutil.Process(host.row()["pid"])
+    (host.folder / "enough").touch()
+    psutil.wait_procs([program], timeout=20)
+    host.start()
+    assert host.ended()["attempt"] == 2
+    assert "came to its end while its ckptd was gone" in host.log()
+    *steps, done = host.output(job)
+    assert done == "done"
+    assert [int(line.split()[0]) for line in steps] == list(range(1, len(steps) + 1))
+
+
+def test_program_and_ckptd_are_killed_together(host):
+    host.start()
+    host.job(300, flags=("--every", "10steps"), due="yes")
+    host.until(lambda: host.row()["checkpoint"], "a checkpoint")
+    row = host.row()
+    os.kill(row["supervisor"], signal.SIGKILL)
+    os.kill(row["pid"], signal.SIGKILL)
+    host.until(lambda: host.row()["attempt"] == 2, "the second start")
+    host.note()
+    host.ended()
+
+
+def test_attach_follows_and_has_the_jobs_status(host):
+    host.start()
+    job = host.job(60, crash="40:3", flags=("--max-restarts", "0", "--every", "never"))
+    done = host.ckptd("attach", job, check=False)
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[-1] == host.output(job)[-1]
+
+
+def test_a_foreground_job_takes_requests_too(host):
+    command = [
+        sys.executable,
+        "-m",
+        "ckptd",
+        "run",
+        "--name",
+        "front",
+        "--",
+        sys.executable,
+        str(FAKE),
+        "1000",
+    ]
+    with subprocess.Popen(
+        command, env=host.env, cwd=host.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        host.until(lambda: any(row["name"] == "front" for row in host.rows()), "the job")
+        host.until(lambda: host.row("front")["state"] == "running", "its start")
+        host.note()
+        assert host.json("dump", "front")["checkpoint"]
+        assert host.ckptd("stop", "front").returncode == 0
+        run.communicate(timeout=30)
+        assert run.returncode == 75
