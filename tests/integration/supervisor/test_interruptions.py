@@ -251,6 +251,19 @@ def test_stop_before_the_first_hello_is_passed_on(fake):
     assert run.wait() == 128 + signal.SIGTERM
 
 
+def test_a_stop_that_overtakes_the_first_hello_saves(fake):
+    """What the agent has said when the signal comes counts, though ckptd has had no time to hear it."""
+    run = fake(60)
+    run.child()
+    run.process.send_signal(signal.SIGSTOP)
+    run.line("5")
+    run.process.send_signal(signal.SIGINT)
+    run.process.send_signal(signal.SIGCONT)
+    assert run.wait() == STOPPED
+    assert "SIGINT: saved step" in run.err
+    assert "KeyboardInterrupt" not in run.err
+
+
 def test_nonsense_is_ignored(fake):
     run = fake(30, nonsense=200)
     run.line("5")

@@ -10,7 +10,7 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,9 +22,10 @@ HERE = Path(__file__).parent
 class Session:
     """A session leader (as a shell is) that runs ``ckptd run`` as the terminal's foreground process."""
 
-    def __init__(self, folder: Path, *command: str) -> None:
+    def __init__(self, folder: Path, *command: str, flags: Sequence[str] = ()) -> None:
         self.output = ""
-        args = [sys.executable, "-m", "ckptd", "run", "--store", str(folder / "store"), "--", *command]
+        run = [sys.executable, "-m", "ckptd", "run", "--store", str(folder / "store")]
+        args = [*run, *flags, "--", *command]
         env = {name: value for name, value in os.environ.items() if not name.startswith("CKPTD_")}
         env.update(CKPTD_AGENT_PATH=str(HERE / "stub"), CKPTD_RESTART_DELAY="0.05s")
         self.master, slave = pty.openpty()
@@ -94,8 +95,8 @@ class Session:
 def session(tmp_path) -> Iterator:
     sessions: list[Session] = []
 
-    def begin(*command: str) -> Session:
-        sessions.append(Session(tmp_path, *command))
+    def begin(*command: str, flags: Sequence[str] = ()) -> Session:
+        sessions.append(Session(tmp_path, *command, flags=flags))
         return sessions[-1]
 
     yield begin
@@ -110,7 +111,8 @@ def write(folder: Path, text: str) -> str:
 
 
 def test_ctrl_c_is_for_ckptd_and_saves(session):
-    run = session(sys.executable, str(HERE / "fake_agent.py"), "1000")
+    run = session(sys.executable, str(HERE / "fake_agent.py"), "1000", flags=["-v"])
+    run.seen(" is ready\r\n")  # before that a Ctrl-C is the program's
     run.seen("\r\n5\r\n")
     assert run.foreground() == run.ckptd().pid
     run.type("\x03")
