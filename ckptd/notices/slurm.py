@@ -18,6 +18,8 @@ NAME = "slurm"
 END = "SLURM_JOB_END_TIME"
 LEAD = 120.0
 """Seconds before the end at which it is told."""
+EVERY = 1.0
+"""Seconds between looks at the clock."""
 SLACK = 5.0
 """Seconds by which the clock may be set back without the notice being withdrawn."""
 
@@ -47,7 +49,7 @@ class Slurm:
             elif told is not None and left > self._lead + SLACK:
                 ears.tell(Notice(NAME, LEAVE, END, told.deadline, told.text, withdrawn=True))
                 told = None
-            over.wait(min(1.0, left - self._lead) if left > self._lead else 1.0)
+            over.wait(min(EVERY, left - self._lead) if left > self._lead else EVERY)
 
 
 def _text(end: float) -> str:

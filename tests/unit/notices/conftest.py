@@ -116,23 +116,23 @@ def clouds() -> dict[str, Cloud]:
 
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks are taken ten times a second; answers are waited for as long as they really are."""
+    """Looks are taken twenty times a second; answers are waited for as long as they really are."""
     for module in ("azure", "looks"):
-        monkeypatch.setattr(f"ckptd.notices.{module}.EVERY", 0.1)
+        monkeypatch.setattr(f"ckptd.notices.{module}.EVERY", 0.05)
 
 
 @pytest.fixture
 def hasty(brisk: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is waited for real services in seconds, is waited for fakes in tenths."""
     for name, value in {
-        "ckptd.notices.tokens.PATIENCE": 0.4,
-        "ckptd.notices.tokens.TOKEN_PATIENCE": 0.3,
-        "ckptd.notices.azure.PATIENCE": 0.4,
-        "ckptd.notices.azure.FIRST_PATIENCE": 0.4,
-        "ckptd.notices.gcp.PATIENCE": 0.4,
+        "ckptd.notices.tokens.PATIENCE": 0.3,
+        "ckptd.notices.tokens.TOKEN_PATIENCE": 0.2,
+        "ckptd.notices.azure.PATIENCE": 0.3,
+        "ckptd.notices.azure.FIRST_PATIENCE": 0.3,
+        "ckptd.notices.gcp.PATIENCE": 0.3,
         "ckptd.notices.gcp.POLL_SECONDS": 0.3,
         "ckptd.notices.gcp.SPARE": 0.3,
-        "ckptd.notices.gcp.AGAIN": 0.2,
-        "ckptd.notices.watch.AGAIN": 0.2,
+        "ckptd.notices.gcp.AGAIN": 0.1,
+        "ckptd.notices.watch.AGAIN": 0.1,
     }.items():
         monkeypatch.setattr(name, value)

@@ -132,7 +132,7 @@ def test_maintenance_that_is_called_off_is_withdrawn(fake, aws, how):
 
 def test_maintenance_is_told_again_when_it_is_near(fake, aws, monkeypatch):
     monkeypatch.setattr("ckptd.notices.aws.NEAR_SECONDS", 60.0)
-    fake.schedule(61.5)
+    fake.schedule(61)
     assert aws.next().kind == ADVICE
     assert aws.next().kind == LEAVE
 

@@ -36,7 +36,8 @@ def test_it_is_told_so_long_before_the_end(listen):
     listening.fares("slurm", "ok")
 
 
-def test_a_clock_that_is_set_moves_the_deadline_and_may_withdraw_it(listen):
+def test_a_clock_that_is_set_moves_the_deadline_and_may_withdraw_it(listen, monkeypatch):
+    monkeypatch.setattr("ckptd.notices.slurm.EVERY", 0.1)
     clock = Clock()
     end = time.monotonic() + 1000
     listening = listen(Slurm(time.time() + 1000, lead=120, clock=clock))

@@ -9,7 +9,7 @@ import pytest
 
 from ckptd.notices.event import LEAVE
 
-BRISK = 0.1
+BRISK = 0.05
 
 
 def test_a_notice_is_heard_in_time(cloud, listen):
@@ -100,10 +100,12 @@ def test_none_keeps_another_waiting(cloud, clouds, listen, trouble):
         begun = time.monotonic()
         fakes[cloud.name].mark()
         assert listening.next().source == cloud.name
-        assert time.monotonic() - begun <= BRISK + 0.5
+        assert (
+            time.monotonic() - begun <= BRISK + 0.9
+        )  # a busy machine; what hangs is given up after 1 s at the earliest
         begun = time.monotonic()
         listening.watch.close()
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 0.9
     finally:
         for fake in fakes.values():
             fake.__exit__()

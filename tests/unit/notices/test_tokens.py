@@ -47,7 +47,7 @@ def test_a_token_that_is_no_longer_known_is_replaced_once_at_once(cloud, listen,
 
 
 def test_a_token_is_replaced_before_it_ends(cloud, listen, await_that, monkeypatch):
-    monkeypatch.setattr("ckptd.notices.tokens.SPARE", 0.5)
+    monkeypatch.setattr("ckptd.notices.tokens.SPARE", 0.9)
     with cloud.fake() as fake:
         fake.longest = 1
         listening = listen(*cloud.sources(cloud.env(fake)))
@@ -62,7 +62,7 @@ def test_a_service_that_refuses_every_token_is_said(cloud, listen, monkeypatch):
         assert "answers 401" in listening.fares(cloud.name, "trouble").text
         seconds, begun = 0.4, len(fake.asked)
         time.sleep(seconds)  # that nothing is asked in a hot loop can only be seen by waiting
-        assert len(fake.asked) - begun <= 4 * len(listening.watch.sources) * (seconds / 0.1 + 1)
+        assert len(fake.asked) - begun <= 4 * len(listening.watch.sources) * (seconds / 0.05 + 1)
 
 
 @pytest.mark.usefixtures("hasty")

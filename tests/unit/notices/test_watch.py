@@ -164,7 +164,7 @@ def test_a_source_that_fails_is_called_again_and_its_health_says_so(listen, erro
     begun = time.monotonic()
     well.ears.tell(notice())
     assert listening.next().source == "told"
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 0.9
 
 
 def test_it_is_called_again_within_a_second(listen, await_that):
@@ -218,7 +218,7 @@ def test_closing_is_bounded_and_what_hangs_can_do_no_harm_afterwards():
     watch = Watch([deaf, Told()])
     begun = time.monotonic()
     watch.close(0.3)
-    assert time.monotonic() - begun < 0.8
+    assert time.monotonic() - begun < 2
     mine, other = os.pipe()  # very likely the numbers of the pipe that was closed
     try:
         deaf.let_go.set()
