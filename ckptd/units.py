@@ -38,16 +38,24 @@ def filled(name: str, *, user: bool, python: str = sys.executable) -> str:
     folder = os.path.dirname(python)
     script = os.path.join(folder, "ckptd")
     command = _quoted(script) if os.access(script, os.X_OK) else f"{_quoted(python)} -m ckptd"
+    found = _escaped(folder)
     lines = [
-        f'Environment="PATH={folder.replace("%", "%%")}:{line.removeprefix(_PATH)}"'
+        f'Environment="PATH={found}:{line.removeprefix(_PATH)}"'
         if line.startswith(_PATH) and folder not in line.removeprefix(_PATH).split(":")
-        else line.replace(_COMMAND, command) if line.startswith("Exec") else line
+        else line.replace(_COMMAND, command)
+        if line.startswith("Exec")
+        else line
         for line in text.splitlines()
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
+def _escaped(word: str) -> str:
+    """Inside quotes of a unit: specifiers are systemd's."""
+    return word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+
+
 def _quoted(word: str) -> str:
-    """A word of an Exec line: specifiers and variables are systemd's, and so are spaces and quotes."""
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    """A word of an Exec line, where variables are systemd's too."""
+    escaped = _escaped(word).replace("$", "$$")
     return escaped if escaped == word and not set(word) & set(" \t';") else f'"{escaped}"'
