@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckptd.bootstrap import bootstrap_folder
+from ckptd.daemon.places import RUNTIME
 from ckptd.errors import CommandNotFoundError, CommandUnusableError
 from ckptd.settings import Settings, signal_name
 
@@ -183,6 +184,7 @@ def environment(base: Mapping[str, str], attempt: Attempt, settings: Settings) -
     env["CKPTD_GRACE"] = f"{settings.grace:g}"
     env["CKPTD_ATTEMPT"] = str(attempt.number)
     env.pop("CKPTD_CLAIMED", None)  # ckptd itself may run below a training process of another job
+    env.pop(RUNTIME, None)
     env.pop("CKPTD_RESUME", None)
     if attempt.resume is not None:
         env["CKPTD_RESUME"] = str(attempt.resume)

@@ -39,8 +39,18 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+RUNTIME = "CKPTD_RUNTIME_DIR"
+"""The daemon names its own runtime folder to the ckptd of a job: that of the user's login may go when that ends."""
+
+
 def runtime_folder() -> Path:
-    """$XDG_RUNTIME_DIR/ckptd, or /tmp/ckptd-UID where there is none of ours. Raises CkptdError."""
+    """$CKPTD_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ckptd, or /tmp/ckptd-UID where there is none of ours.
+
+    Raises CkptdError.
+    """
+    given = os.environ.get(RUNTIME, "")
+    if given.startswith("/") and _ours(Path(given)):
+        return private_folder(Path(given))
     named = os.environ.get("XDG_RUNTIME_DIR", "")
     if named.startswith("/") and _ours(Path(named)):
         return private_folder(Path(named) / "ckptd")

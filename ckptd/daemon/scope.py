@@ -12,12 +12,13 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 DAEMON_UNIT = "ckptd.service"
 STOP_SECONDS = 90
 """How long a stop of the scope itself may take; at a shutdown the daemon has stopped the job by then."""
+_RUNTIME = "XDG_RUNTIME_DIR"
 _BOOTED = Path("/run/systemd/system")
 _SYSTEM = Path("/run/systemd/private")
 _ASK_SECONDS = 5.0
@@ -25,7 +26,7 @@ _LITERAL_SINCE = 254
 """The first systemd-run that can expand variables in the command, and has a flag against it."""
 
 
-def wrap(argv: Sequence[str], job_id: str, user: bool) -> list[str]:
+def wrap(argv: Sequence[str], job_id: str, user: bool, env: Mapping[str, str] | None = None) -> list[str]:
     """The command that runs ``argv`` in a new scope; ``argv`` itself where that can't be had.
 
     The scope is ``ckptd-job-ID-XXXXXX.scope``: a job that is started again doesn't meet the scope that is just
@@ -34,6 +35,8 @@ def wrap(argv: Sequence[str], job_id: str, user: bool) -> list[str]:
     Args:
         job_id: the job's id; other than letters, digits, '.', '_' and '-' become '_'.
         user: ask the user's own manager instead of the system's.
+        env: the environment that the command will be given, if that is not this process's: the user's own manager is
+            found by this one's XDG_RUNTIME_DIR all the same, and ``argv`` gets its own.
     """
     systemd_run = shutil.which("systemd-run")
     if systemd_run is None or not under_systemd() or not _reachable(user):
@@ -49,6 +52,17 @@ def wrap(argv: Sequence[str], job_id: str, user: bool) -> list[str]:
     ]  # fmt: skip
     if any("$" in word for word in argv) and _version(systemd_run) >= _LITERAL_SINCE:
         command.append("--expand-environment=no")
+    if user and env is not None and env.get(_RUNTIME) != os.environ[_RUNTIME]:
+        theirs = [f"{_RUNTIME}={env[_RUNTIME]}"] if _RUNTIME in env else ["-u", _RUNTIME]
+        return [
+            "/usr/bin/env",
+            f"{_RUNTIME}={os.environ[_RUNTIME]}",
+            *command,
+            "--",
+            "/usr/bin/env",
+            *theirs,
+            *argv,
+        ]
     return [*command, "--", *argv]
 
 
@@ -67,7 +81,7 @@ def under_systemd(cgroups: Path = Path("/proc/self/cgroup"), booted: Path = _BOO
 def _reachable(user: bool) -> bool:
     """The manager answers at its private socket, which is there for root and for the user of a manager."""
     if user:
-        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        runtime = os.environ.get(_RUNTIME, "")
         path = Path(runtime) / "systemd" / "private"
         if not runtime.startswith("/"):
             return False

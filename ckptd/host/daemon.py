@@ -61,6 +61,7 @@ class Daemon:
         self._end_by = 0.0
         self.over = False
         self.renew = False
+        self._status = ""
         self._watch = listen(notices)
         self.loop.watch(server.socket, self._on_socket)
         self.loop.watch(signals.fileno(), self._on_signals)
@@ -174,7 +175,20 @@ class Daemon:
     def _mind(self) -> None:
         for job in self.jobs.values():
             self._mind_one(job)
+        self._tell_status()
         self.loop.after("mind", MIND, self._mind)
+
+    def _tell_status(self) -> None:
+        """For ``systemctl status``: how many run, and what was last heard of some of them."""
+        rows = [job.row() for job in self.jobs.values() if job.keeper is not None]
+        shown = [
+            f"{row.name or row.id} {row.state}" + (f" step {row.step}" if row.step else "")
+            for row in rows[:5]
+        ]
+        text = f"{len(rows)} {'job runs' if len(rows) == 1 else 'jobs run'}"
+        text = "; ".join([text, *shown, *(["..."] if rows[5:] else [])])
+        if text != self._status and self._notifier.status(text):
+            self._status = text
 
     def _mind_one(self, job: KeptJob) -> None:
         if job.link is not None:

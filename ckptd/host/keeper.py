@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 
 from ckptd.daemon.notify import without_manager
+from ckptd.daemon.places import RUNTIME, runtime_folder
 from ckptd.daemon.scope import wrap
 from ckptd.errors import CkptdError
 from ckptd.host.order import LOG, OUTPUT, Order
@@ -33,7 +34,7 @@ def start_keeper(folder: JobFolder, order: Order, store: Path) -> int:
         env = keeper_environment(order.env, log.fileno())
         try:
             process = subprocess.Popen(
-                wrap([*argv, "--", *order.argv], order.job, user=os.geteuid() != 0),
+                wrap([*argv, "--", *order.argv], order.job, user=os.geteuid() != 0, env=env),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=order.cwd, env=env,
                 umask=order.umask, pass_fds=[log.fileno()], start_new_session=True,
                 restore_signals=True,
@@ -47,7 +48,7 @@ def start_keeper(folder: JobFolder, order: Order, store: Path) -> int:
 
 def keeper_environment(env: Mapping[str, str], log: int) -> dict[str, str]:
     """The user's environment as it was given, without what belongs to the daemon's own service manager."""
-    return {**without_manager(env), KEPT: str(log)}
+    return {**without_manager(env), KEPT: str(log), RUNTIME: str(runtime_folder())}
 
 
 def _append(path: Path) -> FileIO:
