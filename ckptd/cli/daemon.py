@@ -21,11 +21,17 @@ from ckptd.store.layout import default_store, open_store
     metavar="SOURCES",
     help="Who is listened to for notices, in the place of all jobs: as ckptd run --notices.",
 )
+@click.option(
+    "--azure-ack",
+    envvar="CKPTD_AZURE_ACK",
+    is_flag=True,
+    help="Tell Azure that it may go ahead once all jobs are saved (for all machines that the event names).",
+)
 @click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
 @click.pass_context
 def daemon(
-    context: click.Context, store: Path | None, notices: str, quiet: bool, verbose: bool
+    context: click.Context, store: Path | None, notices: str, azure_ack: bool, quiet: bool, verbose: bool
 ) -> int | None:
     """Keep the jobs of a store running: those of ckptd run --detach, over reboots too.
 
@@ -37,7 +43,7 @@ def daemon(
         return None
     from ckptd.host.start import run_daemon
 
-    return run_daemon(store or default_store(), notices, -1 if quiet else int(verbose))
+    return run_daemon(store or default_store(), notices, -1 if quiet else int(verbose), azure_ack=azure_ack)
 
 
 @daemon.command("status")

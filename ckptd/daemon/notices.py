@@ -10,14 +10,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ckptd.daemon.context import Context
 from ckptd.daemon.dumps import Dumps
 from ckptd.errors import CkptdError
 from ckptd.notices.event import LEAVE, Health, Notice
+from ckptd.states import STOPPED
 
 if TYPE_CHECKING:
     from ckptd.notices.watch import Watch
@@ -97,14 +97,15 @@ class Notices:
         if self._watch is not None:
             for notice in self._watch.read():
                 self.heard(notice)
-            self._job.ledger.write(notices=[asdict(each) for each in self.health()])
 
     def health(self) -> list[Health]:
         """How the sources fare that are listened to here."""
         return self._watch.health() if self._watch is not None else []
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening. What the job has left for may begin now, if the user allows that to be said."""
+        if self._watch is not None and self._job.settings.azure_ack and self._job.ledger.state == STOPPED:
+            acknowledge(self._watch, self._standing.values())
         self._deafen()
 
     # ---- what follows ---------------------------------------------------------------------------
@@ -237,6 +238,15 @@ def listen(names: str) -> Watch | None:
     from ckptd.notices.watch import Watch
 
     return Watch(sources)
+
+
+def acknowledge(watch: Watch, notices: Iterable[Notice]) -> None:
+    """Let those begin whose source can be told to: for all machines that they are for."""
+    for notice in notices:
+        for source in watch.sources:
+            tell = getattr(source, "acknowledge", None)
+            if tell is not None and source.name == notice.source and notice.kind == LEAVE:
+                tell(notice.id)
 
 
 def chosen(setting: str, notice: Notice) -> str:

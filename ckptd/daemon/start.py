@@ -96,6 +96,8 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
             place=place, segments=segments, writer=writer, signals=signals, terminal=terminal, voice=voice,
             tree=tree, news=news,
         )  # fmt: skip
+        supervisor = Supervisor(context, orphan)
+        stack.callback(supervisor.close)
         if joined is not None:
             context.uploads = joined.uploads(keep)
             context.loop.watch(context.uploads.fileno(), context.hear_uploads)
@@ -104,7 +106,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         if notifier.listens:
             context.service = Service(context, notifier)
             stack.callback(context.service.leave, CLOSING_SECONDS)
-        return Supervisor(context, orphan).run()
+        return supervisor.run()
 
 
 def _log() -> int:

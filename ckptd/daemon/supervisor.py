@@ -80,6 +80,10 @@ class Supervisor:
             raise self.error
         return self.exit_status
 
+    def close(self) -> None:
+        """Once all that was saved is where it belongs."""
+        self._notices.close()
+
     # ---- before a start -------------------------------------------------------------------------
 
     def check(self, *, read: bool = False) -> None:
@@ -392,5 +396,4 @@ class Supervisor:
     def _finish(self, status: int, state: str, why: str = "") -> None:
         self.exit_status = status
         self._job.news.tell("over", status=status, state=state)
-        self._notices.close()
         self._job.ledger.enter(state, why=why)

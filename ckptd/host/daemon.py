@@ -16,7 +16,7 @@ from typing import Any
 from ckptd import control, states
 from ckptd.client import new_ask
 from ckptd.daemon.loop import Loop, Signals
-from ckptd.daemon.notices import listen
+from ckptd.daemon.notices import acknowledge, listen
 from ckptd.daemon.notify import Notifier
 from ckptd.daemon.processes import process_id
 from ckptd.daemon.server import Server
@@ -50,7 +50,14 @@ class Daemon:
     """Runs until it is told to end. ``renew`` is set if that was to start itself anew."""
 
     def __init__(
-        self, store: Store, server: Server, signals: Signals, voice: Voice, notices: str, notifier: Notifier
+        self,
+        store: Store,
+        server: Server,
+        signals: Signals,
+        voice: Voice,
+        notices: str,
+        notifier: Notifier,
+        azure_ack: bool = False,
     ) -> None:
         self._store, self._server, self._signals = store, server, signals
         self._voice, self._notifier = voice, notifier
@@ -61,6 +68,7 @@ class Daemon:
         self._end_by = 0.0
         self.over = False
         self.renew = False
+        self._azure_ack = azure_ack
         self._status = ""
         self._watch = listen(notices)
         self.loop.watch(server.socket, self._on_socket)
@@ -164,6 +172,12 @@ class Daemon:
         else:
             self._voice.say(f"job {row.name or job.id}: {row.state}{f', {row.why}' if row.why else ''}")
             self._answer(job, _why_not(job, status))
+        if (
+            self._azure_ack
+            and self._watch is not None
+            and not any(each.keeper for each in self.jobs.values())
+        ):
+            acknowledge(self._watch, self._standing.values())
         if self._ending:
             self._look_for_end()
 

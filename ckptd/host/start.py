@@ -19,7 +19,7 @@ from ckptd.store import disk
 from ckptd.store.layout import open_store
 
 
-def run_daemon(store: Path, notices: str, verbosity: int) -> int:
+def run_daemon(store: Path, notices: str, verbosity: int, *, azure_ack: bool = False) -> int:
     """Keep the jobs of a store running until told to end; returns the exit status. Raises CkptdError."""
     opened = open_store(store)
     voice = Voice(verbosity)
@@ -30,7 +30,7 @@ def run_daemon(store: Path, notices: str, verbosity: int) -> int:
         stack.callback(server.close)
         signals = stack.enter_context(Signals(HANDLED))
         notifier = Notifier()
-        daemon = Daemon(opened, server, signals, voice, notices, notifier)
+        daemon = Daemon(opened, server, signals, voice, notices, notifier, azure_ack)
         try:
             announce(opened, describe(opened.path, place.endpoint))
         except OSError as error:
