@@ -82,6 +82,11 @@ class Box:
         self._outer: subprocess.Popen[bytes] | None = None
         self._init = 0
 
+    @property
+    def on(self) -> bool:
+        """It runs."""
+        return self._outer is not None
+
     # ---- power -----------------------------------------------------------------------------------
 
     def boot(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from systemd.box import ROOT, Box, why_not
 
+CKPTD = Path(sys.executable).with_name("ckptd")
 FAKE = ROOT / "tests" / "integration" / "supervisor" / "fake_agent.py"
 STUB = ROOT / "tests" / "integration" / "supervisor" / "stub"
 PROGRAMS = ROOT / "tests" / "programs"
@@ -78,13 +79,13 @@ class Job:
 
 
 @pytest.fixture(scope="session")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     if why := why_not():
         pytest.skip(why)
     machine = Box(tmp_path_factory.mktemp("box"))
     try:
         machine.boot()
-        machine.run(sys.executable, "-c", "from ckptd.cli.install import install; install(['--no-start'])")
+        machine.run(CKPTD, "daemon", "install", "--no-start")
         folder = machine.folder
         machine.write(
             "/etc/systemd/system/ckptd@.service.d/test.conf",
@@ -96,6 +97,14 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         yield machine
     finally:
         machine.cut()
+
+
+@pytest.fixture
+def box(installed: Box) -> Box:
+    """The box, switched on, whatever a test before did to it."""
+    if not installed.on:
+        installed.boot()
+    return installed
 
 
 @pytest.fixture
@@ -113,6 +122,8 @@ def job(box: Box, request: pytest.FixtureRequest) -> Iterator[Callable[..., Job]
         return one
 
     yield make
+    if not box.on:
+        box.boot()
     for one in made:
         box.run("systemctl", "kill", "--kill-who=all", "--signal=KILL", one.unit, check=False)
         box.run("systemctl", "stop", one.unit, check=False)

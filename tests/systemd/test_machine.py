@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from systemd.box import ROOT
-from systemd.conftest import FAKE, STUB, counted
+from systemd.conftest import CKPTD, FAKE, STUB, counted
 
 ADA = "12345"
 HOME = "/var/lib/ada"
@@ -63,9 +63,7 @@ def ada(box):
 
 
 def test_a_users_own_units(ada, box):
-    said = ada(
-        sys.executable, "-c", "from ckptd.cli.install import install; install(['--user', '--no-start'])"
-    ).stdout
+    said = ada(CKPTD, "daemon", "install", "--user", "--no-start").stdout
     assert f"wrote {HOME}/.config/systemd/user/ckptd@.service" in said
     assert "enable-linger" not in said
     for unit in ("ckptd.service", "ckptd@train.service"):
@@ -140,11 +138,11 @@ def test_where_there_is_no_manager_a_job_is_started_as_it_is(box):
 def test_what_somebody_else_has_written_is_left_alone(box):
     path = "/etc/systemd/system/ckptd.service"
     ours = box.inside(path).read_text()
-    install = "from ckptd.cli.install import install; install(['--no-start'])"
-    assert f"{path} is as it should be" in box.run(sys.executable, "-c", install).stdout
+    install = (CKPTD, "daemon", "install", "--no-start")
+    assert f"{path} is as it should be" in box.run(*install).stdout
     box.write(path, "[Service]\nExecStart=/bin/true\n")
     try:
-        done = box.run(sys.executable, "-c", install, check=False)
+        done = box.run(*install, check=False)
         assert "is not of ckptd daemon install" in done.stderr
         assert box.inside(path).read_text() == "[Service]\nExecStart=/bin/true\n"
     finally:
