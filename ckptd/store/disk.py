@@ -84,15 +84,14 @@ def replace_file(path: Path, data: bytes, folder: Path | None = None) -> None:
     """
     part, fd = _create_part(folder or path.parent, path.name)
     try:
-        try:
-            write_all(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        part.replace(path)
+        write_all(fd, data)
+        os.fsync(fd)
+        part.replace(path)  # while it is locked: nobody takes it for what a killed process has left
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(fd)
     sync_folder(path.parent)
 
 

@@ -51,12 +51,13 @@ class Host:
                 env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.until(
-            lambda: self.store.exists() and (self.facts() or {}).get("pid") == self.daemon.pid, "the daemon"
+            lambda: (self.store / "jobs").exists() and (self.facts() or {}).get("pid") == self.daemon.pid,
+            "the daemon",
         )
 
     def facts(self) -> dict[str, Any] | None:
         """Where the daemon is, as it says."""
-        return find_daemon(open_store(self.store))
+        return find_daemon(open_store(self.store, create=False))
 
     def kill(self) -> None:
         """SIGKILL to the daemon."""
@@ -121,7 +122,11 @@ class Host:
 
     def rows(self) -> list[dict[str, Any]]:
         """All lines of ``ckptd ps``."""
-        return [asdict(row) for row in read_table(open_store(self.store))] if self.store.exists() else []
+        return (
+            [asdict(row) for row in read_table(open_store(self.store, create=False))]
+            if self.store.exists()
+            else []
+        )
 
     def record(self, job: str) -> dict[str, Any]:
         """The job's record, as it is on the disk."""
@@ -167,7 +172,7 @@ class Host:
         """Kill all that was started."""
         if self.store.exists():
             self.note()
-            facts = find_daemon(open_store(self.store))
+            facts = self.facts()
             if facts is not None and (self.daemon is None or self.daemon.pid != facts["pid"]):
                 self.seen[facts["pid"]] = psutil.Process(facts["pid"])
         if self.daemon is not None and self.daemon.poll() is None:

@@ -4,6 +4,7 @@ scripts/torture store [--rounds N] [--seed S] [--keep]    N kills of a process t
 scripts/torture pair, upload, s3                          N kills of two processes on one store, and of one that
                                                           uploads to a folder or to an S3 server
 scripts/torture power [--rounds N] [--seed S] [--keep]    N commits, the power failing before each call to the disk
+scripts/torture daemon [--rounds N] [--seed S] [--keep]   N kills of the daemon, and of its jobs' ckptd
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any
 
 from faults import fileops
 
-from torture import far, kill, pair, power
+from torture import daemon, far, kill, pair, power
 
-ROUNDS = {"store": 50, "pair": 50, "upload": 50, "s3": 20, "power": 4}
+ROUNDS = {"store": 50, "pair": 50, "upload": 50, "s3": 20, "power": 4, "daemon": 20}
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     if options.what == "power" and not fileops.compiler():
         sys.exit("scripts/torture: to record what a process does to its disk a C compiler is needed (cc)")
-    if options.what not in ("power", "s3") and fileops.compiler() and not fileops.loaded():
+    if options.what not in ("power", "s3", "daemon") and fileops.compiler() and not fileops.loaded():
         _again_with_library()
     folder = Path(os.environ.get("FILEOPS_UNDER") or tempfile.mkdtemp(prefix="ckptd-torture-"))
     try:
@@ -52,7 +53,9 @@ def main() -> None:
         _keep(f"torture-{options.what}", {"seed": seed, **tally.as_json()})
 
 
-def _torture(what: str, folder: Path, rounds: int, seed: int) -> kill.Tally | power.Tally:
+def _torture(what: str, folder: Path, rounds: int, seed: int) -> kill.Tally | power.Tally | daemon.Kills:
+    if what == "daemon":
+        return daemon.torture_daemon(folder, rounds, seed)
     if what == "power":
         return power.cut_power(folder, rounds, seed)
     if what == "s3":
