@@ -19,6 +19,10 @@ from ckptd.errors import ProtocolError
 VERSION = 1
 MAX_BYTES = 1 << 20
 """No message is larger: tensors and graphs travel through shared memory, never over the socket."""
+DRILL = "drill"
+"""The reason of a dump that is rehearsed: all is as for a notice, but what is late is not ended for it."""
+DRILL_SPARE = 600.0
+"""Seconds beyond its deadline for which it isn't."""
 
 
 @dataclass(eq=False, repr=False)
@@ -159,7 +163,7 @@ class Dump(Message):
     dump: str
     """Id of this request; comes back in Dumped or Undumped."""
     reason: str
-    """'signal', 'stop', 'periodic' or 'user'."""
+    """'signal', 'stop', 'notice', 'periodic', 'user' or DRILL."""
     deadline: float
     """Monotonic seconds by which the checkpoint should be durable."""
     leave: bool

@@ -9,7 +9,7 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ckptd.protocol import Due, Dump, Dumped, Progress, Said, Undumped, Welcome
+from ckptd.protocol import DRILL, DRILL_SPARE, Due, Dump, Dumped, Progress, Said, Undumped, Welcome
 from ckptd_agent import rooms
 from ckptd_agent.leftovers import Watch
 from ckptd_agent.loops import events, hooks, outside, position
@@ -233,7 +233,8 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
     if witness is not None:
         witness("dumped")
     if dump.leave:
-        answer = link.wait_saved(dump.dump, dump.deadline)
+        spare = DRILL_SPARE if dump.reason == DRILL else 0.0
+        answer = link.wait_saved(dump.dump, dump.deadline + spare)
         if answer is not None and type(answer).__name__ == "Saved":
             signals.leave(signals.received())
 

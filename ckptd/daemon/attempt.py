@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ckptd.daemon.policy import Ending
 from ckptd.daemon.resume import Base
-from ckptd.protocol import Dump
+from ckptd.protocol import DRILL, DRILL_SPARE, Dump
 
 PERIODIC_SECONDS = 60.0
 """A periodic dump may wait this long for its safe point (or for --grace, where that is longer)."""
@@ -21,6 +21,11 @@ class Request:
     reason: str
     deadline: float
     leave: bool
+
+    @property
+    def until(self) -> float:
+        """When what is left of the process is ended."""
+        return self.deadline + (DRILL_SPARE if self.reason == DRILL else 0.0)
 
     def message(self) -> Dump:
         """As it goes to the agent."""

@@ -93,7 +93,11 @@ class Context:
         for done in self.uploads.results() if self.uploads is not None else []:
             if text := getattr(done.value, "text", ""):
                 self.voice.say(text)
-            self.ledger.write(remote=getattr(done.value, "facts", None))
+            facts = getattr(done.value, "facts", None) or {}
+            before = self.ledger.record.extra.get("remote")
+            self.ledger.write(remote=facts)
+            if facts.get("at") and facts["at"] != (before.get("at") if isinstance(before, dict) else None):
+                self.news.tell("uploaded", checkpoint=facts.get("uploaded"), step=facts.get("step"))
 
     def hurry(self, urgent: bool) -> None:
         """A dump is urgent, or not any more: meanwhile nothing is uploaded."""

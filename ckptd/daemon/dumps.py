@@ -117,13 +117,18 @@ class Dumps:
             self._job.news.tell("asked", reason="periodic", leave=False)
 
     def ask_to_leave(self, attempt: Attempt, reason: str, deadline: float | None = None) -> None:
-        """Ask for a dump with which the process leaves: 'signal', 'stop' or 'notice'; by when, else by the grace."""
+        """Ask for a dump with which the process leaves; by when, else by the grace.
+
+        ``reason``: 'signal', 'stop', 'notice' or DRILL.
+        """
         if attempt.peer is None:
             return
         if deadline is None:
             deadline = self._job.loop.now() + self._job.settings.grace
-        self._job.server.send(attempt.peer, attempt.ask(reason, deadline, leave=True))
-        self._job.loop.at("deadline", deadline, lambda: self._end_now(attempt))
+        message = attempt.ask(reason, deadline, leave=True)
+        self._job.server.send(attempt.peer, message)
+        until = attempt.requests[message.dump].until
+        self._job.loop.at("deadline", until, lambda: self._end_now(attempt))
         self._job.hurry(urgent=True)
         self._job.ledger.enter(states.DUMPING)
         self._job.news.tell("asked", reason=reason, leave=True)

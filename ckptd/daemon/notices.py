@@ -17,6 +17,7 @@ from ckptd.daemon.context import Context
 from ckptd.daemon.dumps import Dumps
 from ckptd.errors import CkptdError
 from ckptd.notices.event import LEAVE, Health, Notice
+from ckptd.protocol import DRILL
 from ckptd.states import STOPPED
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ class Notices:
         """How the sources fare that are listened to here."""
         return self._watch.health() if self._watch is not None else []
 
+    def standing(self) -> list[Notice]:
+        """What was announced, and not withdrawn."""
+        return list(self._standing.values())
+
     def close(self) -> None:
         """Stop listening. What the job has left for may begin now, if the user allows that to be said."""
         if self._watch is not None and self._job.settings.azure_ack and self._job.ledger.state == STOPPED:
@@ -144,7 +149,8 @@ class Notices:
         attempt = self._job.attempt
         if attempt is not None and attempt.hello and attempt.status is None and attempt.leave is None:
             attempt.notice = notice.text
-            self._dumps.ask_to_leave(attempt, "notice", notice.deadline)
+            reason = DRILL if notice.source == DRILL else "notice"
+            self._dumps.ask_to_leave(attempt, reason, notice.deadline)
 
     def _save(self) -> None:
         try:
@@ -167,12 +173,12 @@ class Notices:
     def _withdrawn(self, key: tuple[str, str], notice: Notice) -> None:
         if self._standing.pop(key, None) is None:
             return
-        self._how.pop(key, None)
+        left = self._how.pop(key, "") in ("late", "leave")
         self._job.news.tell("withdrawn", source=notice.source, id=notice.id)
         self._job.voice.say(f"notice withdrawn: {notice.text}")
         if self._deadlines():
             self.plan()
-        else:
+        elif left:  # others have stopped nothing that could be taken back
             self._job.loop.cancel("notice")
             self._stay()
 

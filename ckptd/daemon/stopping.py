@@ -50,6 +50,8 @@ class Stopping:
             self._dumps.ask_to_leave(attempt, "stop")
         elif stop.failed:
             self._end_now(attempt)
+        elif first:
+            self._not_later(attempt)
 
     def _hand_on(self, attempt: Attempt, number: int) -> None:
         """No agent has come: the signal is the program's."""
@@ -84,8 +86,12 @@ class Stopping:
         else:
             # It is leaving already, perhaps to be started again: not any more, and not later than this.
             self._mark(cause, deadline)
-            if stop.deadline < attempt.leave.deadline:
-                self._job.loop.at("deadline", stop.deadline, lambda: self._end_now(attempt))
+            self._not_later(attempt)
+
+    def _not_later(self, attempt: Attempt) -> None:
+        """It leaves already, for a reason that left it more time."""
+        if attempt.leave is not None and self._job.stop.deadline < attempt.leave.until:
+            self._job.loop.at("deadline", self._job.stop.deadline, lambda: self._end_now(attempt))
 
     def _mark(self, cause: str, deadline: float | None) -> None:
         stop = self._job.stop

@@ -223,7 +223,9 @@ class Supervisor:
             "grace": self._job.settings.grace,
             "agent": attempt.agent_pid if attempt is not None and attempt.hello else None,
             "stopping": self._job.stop.cause or bool(self._job.stop.signal),
+            "on_notice": self._job.settings.on_notice,
             "notices": [asdict(each) for each in self._notices.health()],
+            "standing": [asdict(each) for each in self._notices.standing()],
             "extra": self._job.ledger.record.extra,
         }
 
