@@ -69,7 +69,17 @@ def why_not() -> str:
     for program in (str(INIT), "systemctl", "unshare", "nsenter"):
         if shutil.which(program) is None:
             return f"there is no {program}"
-    return ""
+    # Root in a container often may do none of this.
+    trial = (
+        "mount --make-rprivate / && mount -t cgroup2 none /mnt && mkdir /mnt/ckptd-box-$$ && rmdir /mnt/ckptd-box-$$ "
+        "&& mount -t tmpfs tmpfs /run && mkdir /run/u /run/w /run/o "
+        "&& mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/u,workdir=/run/w /run/o"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "bash", "-c", trial],
+        capture_output=True, text=True, check=False, timeout=DEADLINE, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return f"no namespaces can be had: {done.stderr.strip()}" if done.returncode else ""
 
 
 class Box:

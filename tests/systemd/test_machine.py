@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -14,7 +15,7 @@ HOME = "/var/lib/ada"
 
 
 def test_a_reboot_in_mid_training_and_then_a_power_cut(fake, box):
-    job = fake(600, {"CKPTD_EVERY": "500ms"}, pace=0.01)
+    job = fake(400, {"CKPTD_EVERY": "500ms"}, pace=0.01)
     job.systemctl("enable", "--now")
     job.has_printed(30)
     box.power_off()
@@ -30,7 +31,7 @@ def test_a_reboot_in_mid_training_and_then_a_power_cut(fake, box):
     box.boot()
     job.is_over()
     again = job.out()[len(lost) :]
-    assert again == counted(600)[int(again[0]) - 1 :]  # from the last checkpoint on
+    assert again == counted(400)[int(again[0]) - 1 :]  # from the last checkpoint on
     assert 1 < int(again[0]) <= int(lost[-1]) + 1
     assert job.ends() == ["75 success", "0 success"]
 
@@ -86,6 +87,33 @@ def test_a_users_own_units(ada, box):
     assert ada("systemctl", "--user", "is-active", "ckptd@train", check=False).stdout.strip() == "inactive"
     ada("systemctl", "--user", "start", "ckptd@train")
     box.until(lambda: out.read_text().split() == counted(200), "the end, bit for bit")
+
+
+def test_a_users_own_daemon(ada, box):
+    said = ada(CKPTD, "daemon", "install", "--user").stdout
+    assert "ckptd.service is started" in said
+    store = f"{HOME}/.local/state/ckptd"
+    box.until(lambda: box.inside(f"{store}/daemon.json").exists(), "her daemon")
+    job = (sys.executable, FAKE, "100000", "pace=0.01")
+    # From where her runtime folder isn't known, as from cron: the daemon's does for its socket and its scope.
+    began = ada(
+        "env", "-u", "XDG_RUNTIME_DIR", "-C", HOME, f"CKPTD_AGENT_PATH={STUB}", CKPTD, "run", "-d", "--notices=none", "--", *job
+    )
+    name = began.stdout.split()[0]
+    (scope,) = ada(
+        "systemctl", "--user", "list-units", "--plain", "--no-legend", "ckptd-job-*"
+    ).stdout.splitlines()
+    assert scope.startswith(f"ckptd-job-{name}-")
+    ada("systemctl", "--user", "kill", "--signal=KILL", "ckptd.service")
+    box.until(
+        lambda: ada("systemctl", "--user", "is-active", "ckptd", check=False).stdout == "active\n", "the next"
+    )
+    assert scope.split()[0] in ada("systemctl", "--user", "list-units", "--plain", "--no-legend").stdout
+    said = ada(CKPTD, "daemon", "uninstall", "--user").stdout
+    assert "ckptd.service is stopped" in said
+    (row,) = [row for row in json.loads(ada(CKPTD, "ps", "--json").stdout) if row["id"] == name]
+    assert row["state"] == "stopped"
+    assert row["checkpoint"]
 
 
 SHOW = "import os; print(open('/proc/self/cgroup').read(), os.getpid(), os.getcwd())"

@@ -95,7 +95,7 @@ def test_a_stop_has_the_time_that_a_slow_disk_needs(fake, box):
     job.systemctl("start")
     job.has_printed(20)
     began = time.monotonic()
-    fault.set(milliseconds=60)
+    fault.set(milliseconds=40)
     try:
         job.systemctl("stop")
     finally:
