@@ -46,12 +46,12 @@ class Host:
         """Start a daemon, and wait until it answers."""
         log = (self.folder / "daemon.log").open("ab")
         with log:
-            self.daemon = subprocess.Popen(
+            started = self.daemon = subprocess.Popen(
                 [sys.executable, "-m", "ckptd", "daemon", "--notices", "none", "-v", *flags],
                 env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.until(
-            lambda: (self.store / "jobs").exists() and (self.facts() or {}).get("pid") == self.daemon.pid,
+            lambda: (self.store / "jobs").exists() and (self.facts() or {}).get("pid") == started.pid,
             "the daemon",
         )
 
@@ -90,19 +90,8 @@ class Host:
         path = self.folder / f"{name}.py"
         path.write_text(text)
         env = {key: value for key, value in self.env.items() if key != "CKPTD_AGENT_PATH"}
-        command = [
-            sys.executable,
-            "-m",
-            "ckptd",
-            "run",
-            "-d",
-            "--name",
-            name,
-            *flags,
-            "--",
-            sys.executable,
-            path,
-        ]
+        words = ["run", "-d", "--name", name, *flags, "--", sys.executable, str(path)]
+        command = [sys.executable, "-m", "ckptd", *words]
         subprocess.run(command, env=env, cwd=self.folder, check=True, capture_output=True, timeout=DEADLINE)
         self.note()
         return str(self.row(name)["id"])
@@ -185,8 +174,8 @@ class Host:
                     continue
         for path in Path("/dev/shm").glob(f"ckptd-{os.geteuid()}-*"):
             if any(path.name.split("-")[2] == job.name for job in self.store.glob("jobs/*")):
-                for each in path.iterdir():
-                    each.unlink(missing_ok=True)
+                for left in path.iterdir():
+                    left.unlink(missing_ok=True)
                 path.rmdir()
 
 

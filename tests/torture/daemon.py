@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ckptd.states import OVER
 from harness.hosts import Host
 
 JOBS = 3
@@ -152,15 +153,11 @@ class Scene:
     def judge(self) -> None:
         """Let all come to their end, and look at what they did."""
         for name in self.jobs:
-            self.host.until(lambda name=name: self.host.row(name)["state"] == "running", f"{name} to run", 60)
+            self._until(name, frozenset({"running"}))
         for name in self.jobs:
             (self.here(name) / "enough").touch()
         for name, job in self.jobs.items():
-            self.host.until(
-                lambda name=name: self.host.row(name)["state"] not in ("running", "lost", "replaying", "starting",
-                                                                      "checking", "ending"),
-                f"the end of {name}", 60,
-            )  # fmt: skip
+            self._until(name, OVER)
             row = self.host.row(name)
             assert row["state"] == "finished", (row, self.host.log())
             assert not (self.here(name) / "twice").exists(), f"{name} was started twice\n{self.host.log()}"
@@ -175,6 +172,9 @@ class Scene:
             self.tally.steps += len(lines)
             self.tally.starts += len(starts)
         self.tally.adopted = self.host.log().count("looking after it again")
+
+    def _until(self, name: str, states: frozenset[str]) -> None:
+        self.host.until(lambda: self.host.row(name)["state"] in states, f"{name} to be {sorted(states)}", 60)
 
     def plain(self, steps: int) -> list[str]:
         """What so many steps write without ckptd."""

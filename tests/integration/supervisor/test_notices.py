@@ -40,7 +40,8 @@ def look(run):
 def saved(run):
     """Checkpoints in the store, the oldest first."""
     (folder,) = open_store(run.store).jobs()
-    return [(found.manifest.step, found.manifest.reason) for found in list_checkpoints(folder)]
+    manifests = [found.manifest for found in list_checkpoints(folder)]
+    return [(manifest.step, manifest.reason) for manifest in manifests if manifest is not None]
 
 
 def begun(fake, *flags, **keys):
