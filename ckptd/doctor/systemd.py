@@ -19,9 +19,12 @@ from ckptd.errors import STOPPED, UsageError
 
 _PROPERTIES = (
     "LoadState", "TimeoutStopUSec", "KillMode", "SendSIGKILL", "Restart", "RestartForceExitStatus", "Type",
+    "ExecStart",
 )  # fmt: skip
 _A_JOBS = re.compile(r"(?!user@\d+\.service$).*\.service|(run-|ckptd).*\.scope")
 """Services, and scopes of systemd-run; not those of logins, terminals and containers."""
+_EXTENDS = re.compile(r"ckptd (run|daemon)\b")
+"""Of the command of a unit: systemd hears what such a main process says."""
 _UNITS = {
     "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0,
     "month": 2629800.0, "y": 31557600.0,
@@ -98,8 +101,12 @@ def unit_notice(unit: Unit) -> list[Notice]:
         return []
     if unit.properties.get("SendSIGKILL") == "no":
         stop = math.inf
-    mend = unit.mend("TimeoutStopSec={need}")
-    return [Notice(STOP, stop, here=True, mend=mend, fact=f"TimeoutStopSec of {unit.name}")]
+    fact = f"TimeoutStopSec of {unit.name}"
+    if unit.properties.get("Type", "").startswith("notify") and _EXTENDS.search(
+        unit.properties.get("ExecStart", "")
+    ):
+        stop, fact = math.inf, f"{fact}, which ckptd has made longer while it saves (Type=notify)"
+    return [Notice(STOP, stop, here=True, mend=unit.mend("TimeoutStopSec={need}"), fact=fact)]
 
 
 def unit_findings(unit: Unit) -> list[Finding]:

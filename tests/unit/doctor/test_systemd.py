@@ -28,7 +28,8 @@ def unit_of(machine, wanted=""):
 SHOW = """\
 case "$*" in
 *train.service*) cat <<END
-Type=simple
+Type={kind}
+ExecStart={{ path=/usr/bin/env ; argv[]=/usr/bin/env -C /x {command} ; ignore_errors=no }}
 Restart={restart}
 RestartForceExitStatus={force}
 TimeoutStopUSec={stop}
@@ -43,8 +44,13 @@ esac
 CGROUP = {"/proc/self/cgroup": "0::/system.slice/train.service\n"}
 
 
-def show(stop="1min 30s", mode="mixed", restart="no", force="75", kill="yes"):
-    return {"systemctl": SHOW.format(stop=stop, mode=mode, restart=restart, force=force, kill=kill)}
+def show(
+    stop="1min 30s", mode="mixed", restart="no", force="75", kill="yes", kind="simple", command="python x.py"
+):
+    said = SHOW.format(
+        stop=stop, mode=mode, restart=restart, force=force, kill=kill, kind=kind, command=command
+    )
+    return {"systemctl": said}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +93,21 @@ def test_a_short_stop_and_the_line_that_mends_it(machine):
     assert unit_findings(unit) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "command", "extended"),
+    [
+        ("notify", "/x/bin/ckptd run --name a -- python x.py", True),
+        ("notify-reload", "/x/bin/python -m ckptd run -- python x.py", True),
+        ("simple", "/x/bin/ckptd run -- python x.py", False),
+        ("notify", "/x/bin/other -- python x.py", False),
+    ],
+)
+def test_a_stop_that_ckptd_makes_longer_itself(machine, kind, command, extended):
+    (notice,) = unit_notice(unit_of(machine(CGROUP, show(stop="10s", kind=kind, command=command))))
+    assert notice.seconds == (math.inf if extended else 10)
+    assert ("longer" in notice.fact) == extended
+
+
 @pytest.mark.parametrize(("stop", "kill"), [("infinity", "yes"), ("10s", "no")])
 def test_a_stop_without_end(machine, stop, kill):
     (notice,) = unit_notice(unit_of(machine(CGROUP, show(stop=stop, kill=kill))))
@@ -121,7 +142,7 @@ def test_a_unit_of_the_users_own_manager_is_asked_there(machine):
 
 def test_a_scope_gives_way_to_a_service(machine):
     said = SHOW.replace("train.service", "run-1.scope").format(
-        stop="3s", mode="control-group", restart="", force="", kill="yes"
+        stop="3s", mode="control-group", restart="", force="", kill="yes", kind="", command=""
     )
     unit = unit_of(machine({"/proc/self/cgroup": "0::/system.slice/run-1.scope\n"}, {"systemctl": said}))
     assert [each.mend for each in unit_findings(unit)] == [
