@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ckptd.daemon.cell import make_cell
 from ckptd.errors import CkptdError, CommandNotFoundError, CommandUnusableError
 
 if TYPE_CHECKING:  # else imported where it is used: the program need not wait for it to start
@@ -158,6 +159,12 @@ class Tree:
         self._before = set() if _childless() else {(p.pid, p.create_time()) for p in _children()}
         self._adopted: ProcessId | None = None
         self._mark = ""
+        self._cell = make_cell()
+
+    def begin(self, pid: int) -> None:
+        """The main process has been started."""
+        if self._cell is not None:
+            self._cell.take(pid)
 
     def adopt(self, root: ProcessId, mark: str) -> None:
         """Count a process that is not our child as the job's: with its descendants, and whatever has the ``mark``
@@ -201,6 +208,8 @@ class Tree:
         import psutil
 
         living = self.living()
+        if number == signal.SIGKILL and living and self._cell is not None:
+            self._cell.kill()
         for process in living:
             try:
                 process.send_signal(number)  # psutil compares the start time first

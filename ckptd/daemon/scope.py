@@ -48,6 +48,7 @@ def wrap(argv: Sequence[str], job_id: str, user: bool, env: Mapping[str, str] | 
         f"--description=ckptd job {name}",
         f"--property=Before={DAEMON_UNIT}",
         f"--property=TimeoutStopSec={STOP_SECONDS}s",
+        "--property=Delegate=yes",  # for the program's own cgroup in it: ckptd.daemon.cell
         *([] if user else ["--slice=ckptd.slice"]),
     ]  # fmt: skip
     if any("$" in word for word in argv) and _version(systemd_run) >= _LITERAL_SINCE:

@@ -141,6 +141,7 @@ class Supervisor:
         env = launch.environment(os.environ, start, self._job.settings)
         command = self._job.command
         pid = processes.spawn(command.path, command.argv, env, self._job.signals.mask)
+        self._job.tree.begin(pid)
         if command.why and self._job.newest is None:
             self._job.voice.say(command.why)
         self._job.attempt = Attempt(number, pid, base, command.reachable)

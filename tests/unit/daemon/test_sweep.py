@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ckptd.daemon import sweep
+from ckptd.daemon.cell import make_cell
 from ckptd.daemon.loop import Loop
 from ckptd.daemon.processes import Tree, reap
 
@@ -90,6 +91,75 @@ def test_a_process_in_uninterruptible_sleep_is_left_and_named(dead, monkeypatch)
     dead.close()
     dead.fd = os.open(os.devnull, os.O_RDONLY)
     assert stuck.wait(10) in (-signal.SIGKILL, -signal.SIGTERM)  # both have been waiting for it
+
+
+UNIFIED = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")]
+
+
+@pytest.fixture
+def scope() -> Iterator[Path]:
+    """A cgroup that is named like a scope of ckptd's."""
+    for root in UNIFIED:
+        folder = root / f"ckptd-job-test-{os.getpid()}.scope"
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        if folder.joinpath("cgroup.kill").exists():
+            break
+        folder.rmdir()
+    else:
+        pytest.skip("no cgroup (version 2) can be made here")
+    yield folder
+    folder.joinpath("cgroup.kill").write_text("1")
+    end = time.monotonic() + 10
+    while "populated 1" in folder.joinpath("cgroup.events").read_text() and time.monotonic() < end:
+        time.sleep(0.01)
+    folder.joinpath("program").rmdir()
+    folder.rmdir()
+
+
+SUPERVISOR = """\
+import os, sys
+from ckptd.daemon.processes import Tree
+open(os.path.join(sys.argv[1], "cgroup.procs"), "w").write("0")
+tree = Tree()
+go, ready = os.pipe()
+child = os.fork()
+if not child:
+    os.read(go, 1)
+    if not os.fork():
+        os.setsid()
+        if os.getuid() == 0:
+            os.setuid(65534)
+        print(os.getpid(), flush=True)
+        os.execvp("sleep", ["sleep", "60"])
+    os._exit(0)  # what is left is nobody's child: this process is no subreaper
+tree.begin(child)
+os.write(ready, b"x")
+os.waitpid(child, 0)
+stays = os.posix_spawn(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+sys.stdin.readline()
+print(tree.signal(9), flush=True)
+"""
+
+
+def test_in_a_scope_of_its_own_the_program_is_killed_with_all_that_escaped(scope):
+    command = [sys.executable, "-c", SUPERVISOR, str(scope)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        escaped = int(process.stdout.readline())
+        assert f"/{scope.name}/program" in Path(f"/proc/{escaped}/cgroup").read_text()
+        process.communicate("go\n", timeout=20)
+        assert process.returncode == 0  # it is in the scope, and not in the program's cgroup
+    end = time.monotonic() + 10
+    while str(escaped) in scope.joinpath("program", "cgroup.procs").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_elsewhere_no_cgroup_is_touched():
+    assert make_cell() is None
 
 
 def test_nothing_is_said_where_all_end(monkeypatch):
