@@ -29,9 +29,16 @@ def new_ask() -> str:
 class Client:
     """A connection to one socket. Use as a context manager."""
 
-    def __init__(self, endpoint: str, who: str) -> None:
-        """``who``: as the tail of a sentence that begins with 'nobody answers for'."""
+    def __init__(self, endpoint: str, who: str, pid: int = 0) -> None:
+        """``who``: as the tail of a sentence that begins with 'nobody answers for'; ``pid``: its process, if known.
+
+        Raises NoDaemonError: that process has ended.
+        """
         self._who = who
+        try:
+            self._ended = os.pidfd_open(pid) if pid else -1
+        except OSError:
+            raise self._nobody() from None
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -46,7 +53,10 @@ class Client:
                 if message.status:
                     raise _ERRORS.get(message.status, CkptdError)(message.text)
                 return {**message.facts, "text": message.text} if message.text else message.facts
-        raise NoDaemonError(
+        raise self._nobody()
+
+    def _nobody(self) -> NoDaemonError:
+        return NoDaemonError(
             f"nobody answers for {self._who}: it may just have ended; ckptd ps shows the jobs"
         )
 
@@ -55,10 +65,15 @@ class Client:
         self._socket.send(protocol.pack(request))
 
     def hear(self, patience: float) -> Iterator[protocol.Message]:
-        """Messages as they come, for ``patience`` seconds."""
+        """Messages as they come, for ``patience`` seconds, or until its process has ended."""
         end = time.monotonic() + patience
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        if self._ended >= 0:
+            poller.register(self._ended, zmq.POLLIN)
         while (left := end - time.monotonic()) > 0:
-            if not self._socket.poll(max(1, int(left * 1000))):
+            ready = dict(poller.poll(max(1, int(left * 1000))))
+            if self._socket not in ready:
                 return
             try:
                 yield protocol.unpack(self._socket.recv(zmq.NOBLOCK))
@@ -68,6 +83,8 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self._context.destroy(linger=0)
+        if self._ended >= 0:
+            os.close(self._ended)
 
     def __enter__(self) -> Client:
         return self

@@ -16,7 +16,7 @@ from ckptd import control
 from ckptd.client import new_ask
 from ckptd.daemon import launch
 from ckptd.daemon.names import identify
-from ckptd.errors import LockedError
+from ckptd.errors import LockedError, NoDaemonError
 from ckptd.host.daemon import START_SECONDS
 from ckptd.host.order import Order, save_order
 from ckptd.host.place import reach_daemon
@@ -42,7 +42,13 @@ def detach_job(argv: Sequence[str], settings: Settings, store: Path | None) -> i
             raise LockedError(f"job {identity.name} ({identity.id}) runs already, under process {owner.pid}")
         order = new_order(identity.id, list(argv), given_options())
         save_order(folder, order)
-        daemon.ask(control.Start(new_ask(), identity.id), START_SECONDS + 5)
+        try:
+            daemon.ask(control.Start(new_ask(), identity.id), START_SECONDS + 5)
+        except NoDaemonError as error:
+            raise NoDaemonError(
+                f"{error}. The order stands: job {identity.id} starts when there is a daemon again, unless "
+                f"ckptd stop {identity.id} takes it back"
+            ) from error
         save_order(folder, replace(order, options=lasting(order.options)))
     click.echo(f"{identity.id}  {identity.name} runs: ckptd logs -f {identity.id}, ckptd stop {identity.id}")
     return 0

@@ -41,6 +41,7 @@ VERBS = {
     "unlock": "Say who holds which jobs, and remove stale leases.",
     "check": "Say of a program, without running it, what can be saved.",
     "doctor": "Say whether a job's state can be saved in the time there is here.",
+    "drill": "Play a notice to a running job, and measure whether it is saved in time.",
     "prove": "Run a command with and without interruptions, and compare.",
 }
 """Each verb is the module ckptd.cli.VERB with the click command of that name. Imported only when used."""

@@ -39,4 +39,4 @@ def reach_job(job: Job) -> Client:
         raise NoDaemonError(
             f"job {job.name} is held by process {owner.pid} on {owner.host}, which takes no requests from here"
         )
-    return Client(str(listens.get("at")), f"job {job.name} (its ckptd is process {owner.pid})")
+    return Client(str(listens.get("at")), f"job {job.name} (its ckptd is process {owner.pid})", owner.pid)

@@ -24,9 +24,9 @@ from ckptd.daemon.resume import Base
 from ckptd.daemon.stopping import Stopping
 from ckptd.daemon.sweep import Sweep
 from ckptd.daemon.table import row_of
-from ckptd.daemon.writer import Committed, Done, Saving
+from ckptd.daemon.takeover import Takeover
+from ckptd.daemon.writer import Done
 from ckptd.errors import CkptdError, RefusedError
-from ckptd.store import index
 
 SETTLE = 0.05
 """Seconds for what the agent said last to arrive, after the process is gone."""
@@ -50,8 +50,7 @@ class Supervisor:
         self._desk = Desk(
             context, self._talk, self._dumps, self._notices, Acts(self._stopping.by_user, self._facts)
         )
-        self._orphan = orphan
-        """The program, still running under a ckptd that is gone."""
+        self._left = Takeover(context, orphan, lambda attempt: self._exited(attempt, -signal.SIGKILL))
         self.exit_status: int | None = None
         self.error: CkptdError | None = None
         """Why it ended, if that is an error to be reported."""
@@ -67,9 +66,13 @@ class Supervisor:
         """Run the job to its end; returns the exit status. Raises CkptdError."""
         self._job.ledger.write(listens={"pid": os.getpid(), "at": self._job.place.endpoint})
         self._notices.begin()
-        self._recover()
-        if self._has_finished():
-            self._came_to_its_end()
+        self._left.save_copies()
+        if self._left.has_finished():
+            self._job.ledger.enter(states.CHECKING)
+            self._job.voice.say(
+                "the job came to its end while its ckptd was gone; its exit status is not known"
+            )
+            self._finish(0, states.FINISHED)
         else:
             self.check()
         while self.exit_status is None:
@@ -114,10 +117,8 @@ class Supervisor:
                 )
                 self._restart_step = base.step
             self._job.newest = base
-        if self._orphan is not None and self._orphan.alive():
-            self._take_over(self._orphan, base)
+        if self._left.adopt(base):
             return
-        self._orphan = None
         if self._job.stop.signal:
             self._stopping.without_process()
             return
@@ -151,69 +152,6 @@ class Supervisor:
         self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=process.started)
         self._job.voice.detail(f"attempt {number} of job {record.id} runs as process {pid}")
         self._job.news.tell("spawned", attempt=number, pid=pid, step=base.step)
-
-    # ---- what a ckptd that was killed has left -----------------------------------------------------
-
-    def _has_finished(self) -> bool:
-        record = self._job.ledger.record
-        lost = record.extra.get("state") in states.LIVE
-        return self._orphan is None and lost and self._job.segments.finished(record.attempt)
-
-    def _came_to_its_end(self) -> None:
-        """The program has ended while no ckptd looked after it."""
-        self._job.ledger.enter(states.CHECKING)
-        self._job.voice.say("the job came to its end while its ckptd was gone; its exit status is not known")
-        self._finish(0, states.FINISHED)
-
-    def _recover(self) -> None:
-        """Save copies that are complete in memory and were not saved: before the first look for a checkpoint."""
-        entries = index.entries(self._job.folder)
-        for copy in self._job.segments.complete(after=entries[-1].step if entries else -1):
-            self._job.writer.save(
-                Saving(
-                    dump=f"recovered-{copy.dump}", segment=copy.path, step=copy.step, reason="recovered",
-                    attempt=self._job.ledger.record.attempt, seconds=0.0, leave=False,
-                )
-            )  # fmt: skip
-
-    def _recovered(self, done: Done) -> None:
-        if not isinstance(done.value, Committed):
-            self._job.voice.say(f"a copy in memory that an earlier ckptd left can't be saved: {done.error}")
-            return
-        step, dump = done.value.saving.step, done.value.saving.dump.removeprefix("recovered-")
-        self._job.voice.say(f"saved step {step} from memory, where a ckptd that was killed had left it")
-        self._job.recovered[dump] = done.value
-
-    def _take_over(self, orphan: ProcessId, base: Base) -> None:
-        """Look after a program that a ckptd which is gone has started."""
-        record = self._job.ledger.record
-        before = str(record.extra.get("state", ""))
-        resumed = before not in (states.STARTING, states.REPLAYING, states.CHECKING)
-        attempt = Attempt(
-            record.attempt,
-            orphan.pid,
-            base,
-            reachable=True,
-            adopted=True,
-            resumed=resumed or base.path is None,
-        )
-        self._job.attempt, self._orphan = attempt, None
-        self._job.tree.adopt(orphan, f"CKPTD_ENDPOINT={self._job.place.endpoint}")
-        ended = os.pidfd_open(orphan.pid)
-
-        def exited() -> None:
-            self._job.loop.forget(ended)
-            os.close(ended)
-            if attempt.status is None:
-                attempt.finished |= self._job.segments.finished(attempt.number)
-                self._exited(attempt, -signal.SIGKILL)
-
-        self._job.loop.watch(ended, exited)
-        self._job.ledger.enter(states.STARTING, pid=orphan.pid, started=orphan.started)
-        self._job.voice.say(
-            f"process {orphan.pid} of job {record.name} runs, though its ckptd was gone: looking after it again"
-        )
-        self._job.news.tell("adopted", pid=orphan.pid)
 
     def _facts(self) -> dict[str, Any]:
         """For whoever asks how the job fares."""
@@ -252,8 +190,8 @@ class Supervisor:
                 said = [str(done.error)] if done.error else done.value
                 for sentence in said if isinstance(said, list) else []:
                     self._job.voice.say(sentence)
-            elif done.tag.startswith("saved:recovered-"):
-                self._recovered(done)
+            elif self._left.saved(done):
+                continue
             elif self._job.attempt is not None and done.tag != "trusted":
                 attempt = self._job.attempt
                 self._dumps.written(attempt, done)

@@ -55,4 +55,4 @@ def reach_daemon(store: Store) -> Client:
             f"there is no daemon for the store {store.path}: start one with ckptd daemon --store {store.path}, or "
             "install it with ckptd daemon install"
         )
-    return Client(facts["endpoint"], f"the daemon of {store.path} (process {facts['pid']})")
+    return Client(facts["endpoint"], f"the daemon of {store.path} (process {facts['pid']})", facts["pid"])

@@ -17,7 +17,7 @@ import psutil
 
 from ckptd.daemon.table import read_table
 from ckptd.host.place import find_daemon
-from ckptd.store.layout import open_store
+from ckptd.store.layout import MARKER, open_store
 
 SUPERVISOR = Path(__file__).parent.parent / "integration" / "supervisor"
 FAKE = SUPERVISOR / "fake_agent.py"
@@ -51,7 +51,7 @@ class Host:
                 env=self.env, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.until(
-            lambda: (self.store / "jobs").exists() and (self.facts() or {}).get("pid") == started.pid,
+            lambda: self.opened and (self.facts() or {}).get("pid") == started.pid,
             "the daemon",
         )
 
@@ -109,11 +109,16 @@ class Host:
         """A job's line of ``ckptd ps``."""
         return next(row for row in self.rows() if row["name"] == name)
 
+    @property
+    def opened(self) -> bool:
+        """Whether the store is one yet."""
+        return (self.store / "ckptd-store.json").exists()
+
     def rows(self) -> list[dict[str, Any]]:
         """All lines of ``ckptd ps``."""
         return (
             [asdict(row) for row in read_table(open_store(self.store, create=False))]
-            if self.store.exists()
+            if (self.store / MARKER).exists()
             else []
         )
 
@@ -159,7 +164,7 @@ class Host:
 
     def end(self) -> None:
         """Kill all that was started."""
-        if self.store.exists():
+        if self.opened:
             self.note()
             facts = self.facts()
             if facts is not None and (self.daemon is None or self.daemon.pid != facts["pid"]):

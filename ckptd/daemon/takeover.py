@@ -1,0 +1,86 @@
+"""What a ckptd that was killed has left: copies in memory, a program that still runs, one that has come to its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ckptd import states
+from ckptd.daemon.attempt import Attempt
+from ckptd.daemon.context import Context
+from ckptd.daemon.processes import ProcessId
+from ckptd.daemon.resume import Base
+from ckptd.daemon.writer import Committed, Done, Saving
+from ckptd.store import index
+
+RECOVERED = "recovered-"
+"""Before the id of a dump that an earlier ckptd was told of."""
+
+
+class Takeover:
+    """Looks at what is left, at the start of a ckptd. ``exited``: the program has ended."""
+
+    def __init__(self, context: Context, orphan: ProcessId | None, exited: Callable[[Attempt], None]) -> None:
+        self._job, self._orphan, self._exited = context, orphan, exited
+        self._before = str(context.ledger.record.extra.get("state", ""))
+        """The job's state under the ckptd that is gone."""
+
+    def save_copies(self) -> None:
+        """Save copies that are complete in memory and were not saved: before the first look for a checkpoint."""
+        entries = index.entries(self._job.folder)
+        for copy in self._job.segments.complete(after=entries[-1].step if entries else -1):
+            self._job.writer.save(
+                Saving(
+                    dump=RECOVERED + copy.dump, segment=copy.path, step=copy.step, reason="recovered",
+                    attempt=self._job.ledger.record.attempt, seconds=0.0, leave=False,
+                )
+            )  # fmt: skip
+
+    def saved(self, done: Done) -> bool:
+        """Whether this piece of work was such a copy; says what came of it."""
+        if not done.tag.startswith(f"saved:{RECOVERED}"):
+            return False
+        if isinstance(done.value, Committed):
+            step, dump = done.value.saving.step, done.value.saving.dump.removeprefix(RECOVERED)
+            self._job.voice.say(f"saved step {step} from memory, where a ckptd that was killed had left it")
+            self._job.recovered[dump] = done.value
+        else:
+            self._job.voice.say(f"a copy in memory that an earlier ckptd left can't be saved: {done.error}")
+        return True
+
+    def has_finished(self) -> bool:
+        """The program has come to its end while no ckptd looked after it."""
+        lost = self._orphan is None and self._before in states.LIVE
+        return lost and self._job.segments.finished(self._job.ledger.record.attempt)
+
+    def adopt(self, base: Base) -> bool:
+        """Look after the program that still runs, if there is one."""
+        orphan, self._orphan = self._orphan, None
+        if orphan is None or not orphan.alive():
+            return False
+        record = self._job.ledger.record
+        # If that is wrong, the first step that it tells of puts it right.
+        replaying = self._before in (states.NEW, states.STARTING, states.REPLAYING, states.CHECKING)
+        resumed = base.path is None or not replaying
+        attempt = Attempt(record.attempt, orphan.pid, base, reachable=True, adopted=True, resumed=resumed)
+        self._job.attempt = attempt
+        self._job.tree.adopt(orphan, f"CKPTD_ENDPOINT={self._job.place.endpoint}")
+        self._watch(attempt)
+        self._job.ledger.enter(states.STARTING, pid=orphan.pid, started=orphan.started)
+        self._job.voice.say(
+            f"process {orphan.pid} of job {record.name} runs, though its ckptd was gone: looking after it again"
+        )
+        self._job.news.tell("adopted", pid=orphan.pid)
+        return True
+
+    def _watch(self, attempt: Attempt) -> None:
+        ended = os.pidfd_open(attempt.pid)
+
+        def exited() -> None:
+            self._job.loop.forget(ended)
+            os.close(ended)
+            if attempt.status is None:
+                attempt.finished |= self._job.segments.finished(attempt.number)
+                self._exited(attempt)
+
+        self._job.loop.watch(ended, exited)
