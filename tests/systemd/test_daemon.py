@@ -113,7 +113,7 @@ def test_a_daemon_that_is_killed_reloaded_or_hangs_leaves_its_jobs_alone(daemon,
 
 
 def test_a_stop_and_a_reboot_save_all_jobs_and_the_next_start_takes_them_up(daemon, box):
-    job, other = daemon(500), daemon(500)
+    job, other = daemon(350), daemon(350)
     job.more()
     other.more()
     box.run("systemctl", "stop", UNIT)
@@ -125,15 +125,15 @@ def test_a_stop_and_a_reboot_save_all_jobs_and_the_next_start_takes_them_up(daem
     for each in (job, other):
         printed = each.out()
         assert printed == counted(len(printed))
-        assert len(printed) < 500
+        assert len(printed) < 350
     box.boot()
     job.ended()
     other.ended()
-    assert job.out() == other.out() == counted(500)
+    assert job.out() == other.out() == counted(350)
 
 
 def test_after_a_power_cut_a_job_goes_on_from_its_last_checkpoint(daemon, box):
-    job = daemon(700)
+    job = daemon(400)
     box.until(lambda: job.row()["checkpoint"], "a checkpoint")
     job.more(30)
     box.cut()
@@ -142,4 +142,4 @@ def test_after_a_power_cut_a_job_goes_on_from_its_last_checkpoint(daemon, box):
     job.ended()
     again = job.out()[len(lost) :]
     assert 1 < int(again[0]) <= int(lost[-1]) + 1
-    assert again == counted(700)[int(again[0]) - 1 :]
+    assert again == counted(400)[int(again[0]) - 1 :]

@@ -97,7 +97,18 @@ def test_a_users_own_daemon(ada, box):
     job = (sys.executable, FAKE, "100000", "pace=0.01")
     # From where her runtime folder isn't known, as from cron: the daemon's does for its socket and its scope.
     began = ada(
-        "env", "-u", "XDG_RUNTIME_DIR", "-C", HOME, f"CKPTD_AGENT_PATH={STUB}", CKPTD, "run", "-d", "--notices=none", "--", *job
+        "env",
+        "-u",
+        "XDG_RUNTIME_DIR",
+        "-C",
+        HOME,
+        f"CKPTD_AGENT_PATH={STUB}",
+        CKPTD,
+        "run",
+        "-d",
+        "--notices=none",
+        "--",
+        *job,
     )
     name = began.stdout.split()[0]
     (scope,) = ada(
