@@ -90,6 +90,12 @@ class NotDeterministicError(CkptdError):
     status = 16
 
 
+class NotDrilledError(CkptdError):
+    """A notice can't be rehearsed with a job as it stands, or what followed could not be measured."""
+
+    status = 17
+
+
 class DumpFailedError(CkptdError):
     """A dump could not be made durable; training goes on and older checkpoints are as they were."""
 
