@@ -90,7 +90,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         machine.write(
             "/etc/systemd/system/ckptd@.service.d/test.conf",
             f"[Service]\nStandardOutput=append:{folder}/%i.out\nStandardError=append:{folder}/%i.err\n"
-            f"ExecStopPost=/bin/sh -c 'echo $EXIT_STATUS $SERVICE_RESULT >> {folder}/%i.ends'\n"
+            f"ExecStopPost=+/bin/sh -c 'echo $EXIT_STATUS $SERVICE_RESULT >> {folder}/%i.ends'\n"
             "RestartSec=100ms\n",
         )
         machine.run("systemctl", "daemon-reload")

@@ -63,6 +63,20 @@ def ada(box):
     box.run("loginctl", "disable-linger", "ada")
 
 
+def test_a_job_of_a_user_in_the_systems_unit(fake, ada, box):
+    job = fake(200, {"DIRECTORY": HOME}, pace=0.01)
+    job.dropin("[Service]\nUser=ada\n")
+    job.systemctl("start")
+    job.has_printed(20)
+    job.systemctl("stop")
+    job.systemctl("start")
+    job.is_over()
+    assert job.out() == counted(200)
+    assert job.ends() == ["75 success", "0 success"]
+    store = box.folder / "lib" / f"ckptd-{job.name}"
+    assert {path.stat().st_uid for path in store.rglob("*")} == {int(ADA)}
+
+
 def test_a_users_own_units(ada, box):
     said = ada(CKPTD, "daemon", "install", "--user", "--no-start").stdout
     assert f"wrote {HOME}/.config/systemd/user/ckptd@.service" in said
