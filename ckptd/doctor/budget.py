@@ -54,11 +54,15 @@ def need_of(nbytes: int, rates: Rates, wait: float = 0.0, ready: int = 0) -> Nee
     return Need(memory, disk, _after(disk, nbytes, rates.upload))
 
 
-def without_room(need: Need, memory: bool, disk: bool) -> Need:
-    """A need where the state has room in memory and on the disk, or not; the disk's copy is made from memory."""
-    if memory and disk:
-        return need
-    return Need(need.memory if memory else math.inf, math.inf, None if need.remote is None else math.inf)
+def need_of_spilled(nbytes: int, rates: Rates, wait: float = 0.0) -> Need:
+    """The same where memory has no room for a copy: all of it goes to the disk while training stands still."""
+    disk = _after(_after(wait, nbytes, rates.hash), nbytes, rates.disk)
+    return Need(math.inf, disk, _after(disk, nbytes, rates.upload))
+
+
+def without_disk(need: Need) -> Need:
+    """A need where the disk has no room."""
+    return Need(need.memory, math.inf, None if need.remote is None else math.inf)
 
 
 def _after(begun: float | None, nbytes: int, rate: float) -> float | None:

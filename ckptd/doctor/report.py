@@ -11,7 +11,16 @@ from typing import Any
 
 from ckptd.daemon.names import identify
 from ckptd.doctor import rates as measured
-from ckptd.doctor.budget import Need, Verdict, grace_findings, judge, need_of, time_findings, without_room
+from ckptd.doctor.budget import (
+    Need,
+    Verdict,
+    grace_findings,
+    judge,
+    need_of,
+    need_of_spilled,
+    time_findings,
+    without_disk,
+)
 from ckptd.doctor.findings import LOSES, NOTES, WARNS, Finding, in_order
 from ckptd.doctor.machine import Machine
 from ckptd.doctor.notice import Notice, known_notices, replaced
@@ -121,8 +130,12 @@ def _finite(value: float | None) -> float | None:
 def _need(size: Size | None, rates: Rates, room: Room) -> Need | None:
     if size is None:
         return None
-    need = need_of(size.nbytes, rates, size.step_seconds, made_ready(room))
-    return without_room(need, *fits(room, size))
+    memory, disk = fits(room, size)
+    if memory:
+        need = need_of(size.nbytes, rates, size.step_seconds, made_ready(room))
+    else:
+        need = need_of_spilled(size.nbytes, rates, size.step_seconds)
+    return need if disk else without_disk(need)
 
 
 def examine(question: Question, machine: Machine, advance: Advance = lambda _: None) -> Report:

@@ -1,8 +1,10 @@
 """What Slurm allows the job that this runs in, as its environment and ``scontrol`` tell it.
 
-Sources: slurm.conf(5): KillWait, PreemptMode, GraceTime (default 0), JobRequeue; sbatch(1): --signal (may come up
-to 60 s early), --requeue. A preempted job is told at once and is killed after GraceTime, then KillWait; at the time
-limit it is told KillWait before the end, unless --signal told it earlier.
+Sources: slurm.conf(5): KillWait, PreemptMode, GraceTime (default 0), JobRequeue, PreemptParameters; sbatch(1): --signal
+(may come up to 60 s early), --requeue. A preempted job's steps are told at once and are killed after GraceTime, then
+KillWait; its batch script is told only when GraceTime is over (seen with 22.05), unless slurm.conf has it sent the job's --signal
+(PreemptParameters=send_user_signal; in 22.05 SlurmctldParameters=preempt_send_user_signal). At the time limit a job
+is told KillWait before the end, unless --signal told it earlier.
 """
 
 from __future__ import annotations
@@ -38,9 +40,16 @@ def slurm(machine: Machine) -> tuple[list[Notice], list[Finding]]:
     notices = [Notice(SLURM_LIMIT, wait, here=True, mend=LIMIT_MEND, fact=said)]
     mode = (queue.get("PreemptMode") or config.get("PreemptMode", "")).upper()
     if mode and mode not in ("OFF", "GANG"):
-        fact = f"GraceTime={grace:g} of {partition or 'the partition'}, and KillWait={wait:g}"
-        mend = f"GraceTime={{need}}   # of partition {partition}, in slurm.conf"
-        notices.append(Notice(SLURM_PREEMPT, grace + wait, here=True, mend=mend, fact=fact))
+        where = partition or "the partition"
+        parameters = config.get("PreemptParameters", "") + config.get("SlurmctldParameters", "")
+        if machine.env.get("SLURM_STEP_ID") or "send_user_signal" in parameters:
+            fact = f"GraceTime={grace:g} of {where}, and KillWait={wait:g}"
+            mend = f"GraceTime={{need}}   # of partition {partition}, in slurm.conf"
+            notices.append(Notice(SLURM_PREEMPT, grace + wait, here=True, mend=mend, fact=fact))
+        else:
+            fact = f"KillWait={wait:g}; a batch script hears nothing during GraceTime={grace:g} of {where}"
+            mend = "srun ckptd run -- CMD   # a step is told when GraceTime begins"
+            notices.append(Notice(SLURM_PREEMPT, wait, here=True, mend=mend, fact=fact))
     return notices, _findings(job, config, mode)
 
 

@@ -12,12 +12,15 @@ from ckptd.store.quantity import bytes_text
 
 KEPT = 3
 """Checkpoints that stay where no --keep flag says otherwise."""
-TOO_LARGE = LOSES
-"""What it means that the state doesn't fit into shared memory: the dump fails."""
+TOO_LARGE = WARNS
+"""What it means that there is no memory for a copy: it goes to the disk at once (docs/speed.md)."""
+SPILLED = "so it goes to the disk at once, and training stands still for as long as that takes"
 READY_SHARE = 0.5
 READY_SPARE = 32 << 20
 """The agent makes memory ready for a dump if it takes no more than that part of what is to be had then (bytes more
 for what can't be known ahead): ckptd_agent.rooms."""
+LIMIT = 0.8
+"""A dump takes that part of what is to be had at most: ckptd_agent.rooms."""
 DOCKER_SHM = 64 << 20
 """Bytes of a container's /dev/shm where nobody has said anything."""
 
@@ -25,7 +28,7 @@ DOCKER_SHM = 64 << 20
 def fits(room: Room, size: Size) -> tuple[bool, bool]:
     """Whether the state has room (in memory, on the disk)."""
     shared = room.free if room.shm_free is None else room.shm_free
-    memory = min(room.available, shared) >= size.nbytes
+    memory = min(LIMIT * room.available, shared) >= size.nbytes
     return memory, room.writable and (size.checkpoints > 0 or room.free >= size.nbytes)
 
 
@@ -97,7 +100,7 @@ def _shared(room: Room, size: Size | None, place: Place) -> list[Finding]:
     if size is not None and room.shm_free < size.nbytes:
         text = (
             f"the state of {bytes_text(size.nbytes)} doesn't fit into {SHM}: {bytes_text(room.shm_free)} of "
-            f"{bytes_text(room.shm_total)} are free"
+            f"{bytes_text(room.shm_total)} are free, {SPILLED}"
         )
         return [Finding(SHM, TOO_LARGE, text, line)]
     if size is None and room.shm_total <= DOCKER_SHM:
@@ -125,8 +128,8 @@ def _memory(room: Room, size: Size) -> list[Finding]:
         if room.memory_limit
         else ""
     )
-    if room.available < size.nbytes:
-        text = f"{have} of memory are to be had{limit}; the copy of the state in shared memory takes {need}"
+    if LIMIT * room.available < size.nbytes:
+        text = f"{have} of memory are to be had{limit}; the copy of the state takes {need}, {SPILLED}"
         return [Finding("memory", TOO_LARGE, text, line)]
     if room.available < 2 * size.nbytes:
         text = (

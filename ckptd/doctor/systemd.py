@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from ckptd.doctor.findings import LOSES, NOTES, WARNS, Finding
+from ckptd.doctor.findings import NOTES, WARNS, Finding
 from ckptd.doctor.machine import Machine
 from ckptd.doctor.notice import LOGIND, STOP, Notice
 from ckptd.doctor.room import own_cgroups
@@ -118,10 +118,10 @@ def unit_findings(unit: Unit) -> list[Finding]:
     mode = unit.properties.get("KillMode", "")
     if mode == "control-group":
         text = (
-            f"{unit.name} has KillMode=control-group: a stop signals every process at once, DataLoader workers too, "
-            "and the job can fail on their death before it is saved"
+            f"{unit.name} has KillMode=control-group: a stop signals every process at once; DataLoader workers outlive "
+            "that, but other helpers of the program may end, and the job with them before it is saved"
         )
-        found.append(Finding("KillMode", LOSES, text, unit.mend("KillMode=mixed")))
+        found.append(Finding("KillMode", WARNS, text, unit.mend("KillMode=mixed")))
     elif mode in ("process", "none"):
         text = f"{unit.name} has KillMode={mode}: processes that hang are left running on the machine"
         found.append(Finding("KillMode", WARNS, text, unit.mend("KillMode=mixed")))

@@ -76,8 +76,11 @@ def state_words(report: Report, remote: str) -> str:
         return f"{what} has no room here."
     if need is None or need.memory is None or need.disk is None:
         return f"{what}; without measurements nothing can be said of the time that it needs."
-    text = f"{what} is safe in memory after {seconds_text(need.memory)}{_cold(report, need.memory)}"
-    text += f", on the disk after {seconds_text(need.disk)}"
+    if math.isinf(need.memory):
+        text = f"{what} has no room in memory, and is safe on the disk after {seconds_text(need.disk)}"
+    else:
+        text = f"{what} is safe in memory after {seconds_text(need.memory)}{_cold(report, need.memory)}"
+        text += f", on the disk after {seconds_text(need.disk)}"
     if remote and need.remote is not None:
         text += f", at the remote after {seconds_text(need.remote)}"
     if report.wait:

@@ -18,9 +18,10 @@ from ckptd.doctor.budget import (
     judge,
     largest,
     need_of,
+    need_of_spilled,
     seconds_text,
     time_findings,
-    without_room,
+    without_disk,
 )
 from ckptd.doctor.findings import LOSES, WARNS
 from ckptd.doctor.notice import GRACE, Notice, known_notices, replaced
@@ -50,18 +51,23 @@ def test_what_was_not_measured_is_not_known(rates):
     assert judge(need, STOP).disk == UNKNOWN
 
 
-@pytest.mark.parametrize(
-    ("memory", "disk", "words"),
-    [
-        (True, True, (FITS, FITS)), (True, False, (FITS, NO_ROOM)), (False, True, (NO_ROOM, NO_ROOM)),
-        (False, False, (NO_ROOM, NO_ROOM)),
-    ],
-)  # fmt: skip
-def test_what_has_no_room_is_never_safe(memory, disk, words):
-    need = without_room(need_of(8 * 10**9, RATES), memory, disk)
+@pytest.mark.parametrize("spilled", [False, True])
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_has_no_room_is_never_safe(spilled, disk):
+    need = need_of_spilled(8 * 10**9, RATES) if spilled else need_of(8 * 10**9, RATES)
+    need = need if disk else without_disk(need)
     judged = judge(need, replace(STOP, seconds=math.inf))
-    assert (judged.memory, judged.disk) == words
-    assert (time_findings(need, SIZE, [STOP], remote=False) == []) == (not (memory and disk))
+    assert (judged.memory, judged.disk) == (NO_ROOM if spilled else FITS, FITS if disk else NO_ROOM)
+    assert (time_findings(need, SIZE, [replace(STOP, seconds=1)], remote=False) == []) == (not disk)
+
+
+def test_what_memory_has_no_room_for_goes_to_the_disk_at_once():
+    need, copied = need_of_spilled(8 * 10**9, RATES, wait=0.5), need_of(8 * 10**9, RATES, wait=0.5)
+    assert need.memory == math.inf
+    assert need.disk is not None
+    assert copied.disk is not None
+    assert copied.memory is not None
+    assert need.disk == copied.disk - copied.memory + 0.5
 
 
 @pytest.mark.parametrize(

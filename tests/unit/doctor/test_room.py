@@ -10,7 +10,7 @@ from ckptd.doctor.findings import LOSES, WARNS
 from ckptd.doctor.place import AWS, Place
 from ckptd.doctor.room import Room, filesystem, look_round
 from ckptd.doctor.size import Size
-from ckptd.doctor.space import READY_SHARE, READY_SPARE, fits, made_ready, space_findings
+from ckptd.doctor.space import LIMIT, READY_SHARE, READY_SPARE, fits, made_ready, space_findings
 from ckptd_agent import rooms
 
 GB = 10**9
@@ -133,7 +133,8 @@ def test_a_small_shm_and_the_line_that_mends_it():
     assert found(small)["/dev/shm"].mend == "mount -o remount,size=19G /dev/shm"
     assert found(small, place=DOCKER)["/dev/shm"].mend == "docker run --shm-size=19g"
     assert "emptyDir: {medium: Memory, sizeLimit: 19Gi}" in found(small, place=POD)["/dev/shm"].mend
-    assert found(small)["/dev/shm"].severity == LOSES
+    assert found(small)["/dev/shm"].severity == WARNS
+    assert "goes to the disk at once" in found(small)["/dev/shm"].text
     assert found(small, size=None)["/dev/shm"].severity == WARNS
     assert found(small, Size(10**6, "--size")) == {}
 
@@ -143,7 +144,9 @@ def test_no_shm_at_all():
 
 
 def test_memory_for_the_copy_and_for_both():
-    assert found(replace(ROOM, available=9 * GB))["memory"].severity == LOSES
+    little = found(replace(ROOM, available=12 * GB))["memory"]  # a dump takes four fifths of it at most
+    assert little.severity == WARNS
+    assert "goes to the disk at once" in little.text
     limited = replace(ROOM, available=15 * GB, memory_limit=16 * GB)
     assert found(limited)["memory"].severity == WARNS
     assert "MemoryMax=30G" in found(limited)["memory"].mend
@@ -154,7 +157,7 @@ def test_memory_for_the_copy_and_for_both():
     ("changes", "size", "there"),
     [
         ({}, SIZE, (True, True)), ({"shm_free": 9 * GB}, SIZE, (False, True)),
-        ({"available": 9 * GB}, SIZE, (False, True)),
+        ({"available": 12 * GB}, SIZE, (False, True)), ({"available": 13 * GB}, SIZE, (True, True)),
         ({"free": 9 * GB}, SIZE, (True, False)), ({"free": 9 * GB}, replace(SIZE, checkpoints=1), (True, True)),
         ({"writable": False}, SIZE, (True, False)), ({"shm_free": None, "free": 9 * GB}, SIZE, (False, False)),
     ],
@@ -164,7 +167,7 @@ def test_what_fits_where(changes, size, there):
 
 
 def test_what_is_made_ready_ahead_is_what_the_agent_does():
-    assert (READY_SHARE, READY_SPARE) == (rooms.SHARE, rooms.SPARE)
+    assert (READY_SHARE, READY_SPARE, LIMIT) == (rooms.SHARE, rooms.SPARE, rooms.LIMIT)
     most = made_ready(replace(ROOM, available=30 * GB))
     assert most + READY_SPARE <= rooms.SHARE * (30 * GB - most)  # what is left beside the program's own
     assert made_ready(replace(ROOM, available=0)) == 0

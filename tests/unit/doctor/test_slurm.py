@@ -14,6 +14,7 @@ Configuration data as of 2026-01-01T00:00:00
 JobRequeue              = 1
 KillWait                = {wait} sec
 PreemptMode             = {mode}
+PreemptParameters       = {parameters}
 END
 ;;
 partition) echo "PartitionName=spot GraceTime={grace} Hidden=NO PreemptMode={mode} State=UP" ;;
@@ -21,8 +22,10 @@ esac
 """
 
 
-def scontrol(requeue=1, wait=30, mode="REQUEUE", grace=0):
-    return {"scontrol": SCONTROL.format(requeue=requeue, wait=wait, mode=mode, grace=grace)}
+def scontrol(requeue=1, wait=30, mode="REQUEUE", grace=0, parameters="(null)"):
+    return {
+        "scontrol": SCONTROL.format(requeue=requeue, wait=wait, mode=mode, grace=grace, parameters=parameters)
+    }
 
 
 def test_outside_of_a_job_nothing_is_asked(machine, tmp_path):
@@ -32,10 +35,19 @@ def test_outside_of_a_job_nothing_is_asked(machine, tmp_path):
 
 
 def test_a_preemption_gives_grace_time_and_kill_wait(machine):
-    notices, findings = slurm(machine({}, scontrol(wait=20, grace=60), SLURM_JOB_ID="7"))
+    notices, findings = slurm(machine({}, scontrol(wait=20, grace=60), SLURM_JOB_ID="7", SLURM_STEP_ID="0"))
     assert {each.name: each.seconds for each in notices} == {SLURM_LIMIT: 20, SLURM_PREEMPT: 80}
     assert all(each.here for each in notices)
     assert findings == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "seconds"), [("(null)", 20), ("reorder_count=1,send_user_signal", 80)]
+)
+def test_a_batch_script_is_not_told_when_grace_time_begins(machine, parameters, seconds):
+    notices, _ = slurm(machine({}, scontrol(wait=20, grace=60, parameters=parameters), SLURM_JOB_ID="7"))
+    assert notices[1].seconds == seconds
+    assert ("srun" in notices[1].mend) == (seconds == 20)
 
 
 def test_where_nothing_preempts_the_limit_is_all(machine):
