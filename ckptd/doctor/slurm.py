@@ -2,9 +2,9 @@
 
 Sources: slurm.conf(5): KillWait, PreemptMode, GraceTime (default 0), JobRequeue, PreemptParameters; sbatch(1): --signal
 (may come up to 60 s early), --requeue. A preempted job's steps are told at once and are killed after GraceTime, then
-KillWait; its batch script is told only when GraceTime is over (seen with 22.05), unless slurm.conf has it sent the job's --signal
-(PreemptParameters=send_user_signal; in 22.05 SlurmctldParameters=preempt_send_user_signal). At the time limit a job
-is told KillWait before the end, unless --signal told it earlier.
+KillWait; its batch script is told only when GraceTime is over (seen with 22.05), unless slurm.conf has it sent the
+job's --signal (PreemptParameters=send_user_signal; in 22.05 SlurmctldParameters=preempt_send_user_signal). At the time
+limit a job is told KillWait before the end, unless --signal told it earlier.
 """
 
 from __future__ import annotations

@@ -42,6 +42,16 @@ def test_flags_that_shut_the_agent_out(script, flag):
     assert "without that flag" in program.findings[0].mend
 
 
+@pytest.mark.parametrize("line", ["#!{python} -I", "#!{python} -uS", "#!/usr/bin/env -S {python} -E"])
+def test_flags_in_a_scripts_first_line_do_so_too(tmp_path, line):
+    path = tmp_path / "train"
+    path.write_text(line.format(python=sys.executable) + "\nraise SystemExit('it was run')\n")
+    path.chmod(0o755)
+    program = look(str(path))
+    assert severities(program) == {"command": LOSES}
+    assert "without that flag" in program.findings[0].mend
+
+
 @pytest.mark.parametrize("words", [["-c", "pass"], ["-"], []])
 def test_programs_that_are_in_no_file(words):
     program = look(sys.executable, *words)
