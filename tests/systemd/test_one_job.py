@@ -91,7 +91,7 @@ def test_a_stop_has_the_time_that_a_slow_disk_needs(fake, box):
     fault = fileops.Fault(box.folder / "fault")
     slow = fileops.preload(fileops.build(box.folder), Path(f"/var/lib/ckptd-{job.name}"), FAULT=fault.file)
     environment = "".join(f"Environment={name}={value}\n" for name, value in slow.items())
-    job.dropin("[Service]\nTimeoutStopSec=1s\n" + environment)
+    job.dropin("[Service]\nTimeoutStopSec=1s\nWatchdogSec=1s\nLimitCORE=0\n" + environment)
     job.systemctl("start")
     job.has_printed(20)
     began = time.monotonic()
