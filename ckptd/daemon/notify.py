@@ -23,7 +23,7 @@ class Notifier:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         """``env``: where the manager says how it is reached; this process's if None."""
         found = os.environ if env is None else env
-        self._address = _address(found.get("NOTIFY_SOCKET", ""))
+        self._address = _address(found.get("NOTIFY_SOCKET", "")) if _addressed(found) else b""
         self.watchdog_seconds = watchdog_seconds(found) if self._address else 0.0
         """How often it must hear from us at least; 0: it doesn't watch."""
 
@@ -76,6 +76,15 @@ def _address(named: str) -> bytes:
     if named.startswith("@") and len(named) > 1:
         return b"\0" + os.fsencode(named[1:])
     return os.fsencode(named) if named.startswith("/") else b""
+
+
+def _addressed(env: Mapping[str, str]) -> bool:
+    """Whether this process is the one that the manager started, as far as it says so (systemd 248 and later).
+
+    One further down inherits all that, and where the unit has NotifyAccess=all a READY=1 or STOPPING=1 of its own would
+    be taken for the whole service's.
+    """
+    return env.get("SYSTEMD_EXEC_PID", "") in ("", str(os.getpid()))
 
 
 def watchdog_seconds(env: Mapping[str, str]) -> float:

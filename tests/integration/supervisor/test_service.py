@@ -38,7 +38,7 @@ def manager(tmp_path):
 
 
 def told(tmp_path, **more):
-    return {"env": {"NOTIFY_SOCKET": str(tmp_path / "notify"), **more}}
+    return {"env": {"NOTIFY_SOCKET": str(tmp_path / "notify"), "SYSTEMD_EXEC_PID": "", **more}}
 
 
 def test_from_its_start_to_its_end(fake, manager, tmp_path):

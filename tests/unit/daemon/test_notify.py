@@ -77,6 +77,12 @@ def test_no_manager_no_message(named):
     assert not notifier.ready()
 
 
+def test_only_the_process_that_the_manager_started_speaks(listening):
+    _, env = listening
+    assert Notifier({**env, "SYSTEMD_EXEC_PID": str(os.getpid())}).listens
+    assert not Notifier({**env, "SYSTEMD_EXEC_PID": str(os.getppid())}).listens
+
+
 def test_a_manager_that_is_gone_or_does_not_read_stops_nobody(tmp_path):
     assert not Notifier({"NOTIFY_SOCKET": str(tmp_path / "nothing")}).ready()
     assert not Notifier({"NOTIFY_SOCKET": "/" + "x" * 300}).ready()
