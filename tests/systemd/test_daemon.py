@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from faults import fileops
 
 from systemd.conftest import CKPTD, FAKE, NUMBERS, STUB, counted
 
@@ -16,8 +19,8 @@ UNIT = "ckptd.service"
 class Detached:
     """A job that was handed to the daemon: counts to ``steps``."""
 
-    def __init__(self, box, steps, **keys):
-        self.box, self.name = box, f"detached_{next(NUMBERS)}"
+    def __init__(self, box, steps, env=None, **keys):
+        self.box, self.name, self.env = box, f"detached_{next(NUMBERS)}", env or {}
         words = [f"{key}={value}" for key, value in {"pace": 0.01, **keys}.items()]
         self.verb(
             "run", "--detach", "--name", self.name, "--every", "500ms", "--notices", "none", "--",
@@ -26,7 +29,7 @@ class Detached:
         self.id = self.row()["id"]
 
     def verb(self, *words):
-        env = {"CKPTD_STORE": STORE, "CKPTD_AGENT_PATH": str(STUB)}
+        env = {"CKPTD_STORE": STORE, "CKPTD_AGENT_PATH": str(STUB), **self.env}
         return self.box.run("env", "-C", self.box.folder, CKPTD, *map(str, words), env=env).stdout
 
     def row(self):
@@ -130,6 +133,28 @@ def test_a_stop_and_a_reboot_save_all_jobs_and_the_next_start_takes_them_up(daem
     job.ended()
     other.ended()
     assert job.out() == other.out() == counted(350)
+
+
+def test_a_stop_has_the_time_that_the_dumps_of_all_jobs_need(daemon, box):
+    if fileops.compiler() is None:
+        pytest.skip("needs a C compiler")
+    fault = fileops.Fault(box.folder / "slow")
+    slow = fileops.preload(fileops.build(box.folder), Path(STORE), FAULT=fault.file)
+    job = daemon(300, env=slow)
+    job.more()
+    box.write(f"/etc/systemd/system/{UNIT}.d/short.conf", "[Service]\nTimeoutStopSec=1s\n")
+    box.run("systemctl", "daemon-reload")
+    fault.set(milliseconds=30)
+    began = time.monotonic()
+    box.run("systemctl", "stop", UNIT)
+    took = time.monotonic() - began
+    fault.clear()
+    box.inside(f"/etc/systemd/system/{UNIT}.d/short.conf").unlink()
+    assert job.row()["state"] == "stopped"
+    assert took > 2  # else this test tests nothing
+    box.run("systemctl", "start", UNIT)
+    job.ended()
+    assert job.out() == counted(300)
 
 
 def test_after_a_power_cut_a_job_goes_on_from_its_last_checkpoint(daemon, box):
