@@ -54,7 +54,7 @@ class Conversation:
         elif isinstance(message, protocol.Finished):
             attempt.finished = True
         elif isinstance(message, protocol.Said):
-            self._job.voice.say(message.text)
+            self._job.voice.say(message.text, "note" if message.note else "")
             if message.note:
                 self._job.ledger.write(note=message.text)
 
@@ -75,7 +75,7 @@ class Conversation:
         if again:
             self._ask_again(attempt)
             return
-        self._job.voice.detail(f"the agent in process {message.pid} is ready")
+        self._job.voice.detail(f"the agent in process {message.pid} is ready", "hello", pid=message.pid)
         if self._job.ledger.state == states.STARTING:
             state = states.REPLAYING if attempt.resuming else states.RUNNING
             self._job.ledger.enter(state, agent=message.pid)
@@ -119,7 +119,10 @@ class Conversation:
             self._job.writer.trust(attempt.base)
             if self._job.settings.from_step is None:
                 self._job.offer(attempt.base)  # it has been read, and found right
-        self._job.voice.say(f"resumed at step {message.step} after {message.seconds:.1f} s")
+        self._job.voice.say(
+            f"resumed at step {message.step} after {message.seconds:.1f} s", "resumed",
+            step=message.step, seconds=message.seconds,
+        )  # fmt: skip
         if self._job.ledger.state == states.REPLAYING:
             self._job.ledger.enter(states.RUNNING, step=message.step)
         self._job.news.tell("resumed", step=message.step, seconds=message.seconds)

@@ -6,19 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ckptd import control
+from ckptd import control, protocol
 from ckptd.daemon.context import Context
 from ckptd.daemon.conversation import Conversation
 from ckptd.daemon.dumps import Dumps
 from ckptd.daemon.notices import Notices
-from ckptd.errors import CkptdError, UsageError
+from ckptd.errors import CkptdError, DumpFailedError, UsageError
 from ckptd.notices.event import KINDS, Notice
 from ckptd.settings import ON_NOTICE
 
 TURN = 64
 """Messages that are read before timers and signals get their turn."""
-FOLLOWERS = 16
+FOLLOWERS = 128
 """Who may follow at a time; the first goes when one more comes."""
+WAITING = 4
+"""Checkpoints that one client may wait for at a time."""
+CLIENTS = 1000
+"""Clients that may wait for one."""
+LONGEST = 3600.0
+"""Seconds for which a daemon may say that it listens for us."""
+TEXT, NAME = 1000, 200
+"""Letters of a notice's text, and of its source and id."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,9 @@ class Desk:
         self._job, self._talk, self._dumps = context, talk, dumps
         self._notices, self._acts = notices, acts
         self._followers: list[bytes] = []
-        context.loop.watch(context.server.socket, self.on_socket)
+        self._waiting: dict[bytes, int] = {}
+        """How many checkpoints each client waits for."""
+        context.server.serve(context.loop, self.on_socket)
         context.news.listeners.append(self._publish)
 
     def on_socket(self) -> None:
@@ -48,11 +58,18 @@ class Desk:
             received = self._job.server.receive()
             if received is None:
                 return
-            peer, message = received
-            if isinstance(message, control.Request):
-                self._on_request(peer, message)
-            else:
-                self._talk.on_message(peer, message)
+            try:
+                self._on_message(*received)
+            except Exception as error:  # noqa: BLE001 - no message may be the end of a job's supervisor
+                self._job.server.nonsense += 1
+                what = f"{type(error).__name__}: {error}"
+                self._job.voice.say(f"a {type(received[1]).__name__} could not be dealt with: {what}")
+
+    def _on_message(self, peer: bytes, message: protocol.Message) -> None:
+        if isinstance(message, control.Request):
+            self._on_request(peer, message)
+        else:
+            self._talk.on_message(peer, message)
 
     def _on_request(self, peer: bytes, request: control.Request) -> None:
         try:
@@ -68,21 +85,50 @@ class Desk:
         if isinstance(request, control.Look):
             return self._acts.facts()
         if isinstance(request, control.Mind):
+            if not 0 <= request.seconds <= LONGEST:
+                raise UsageError(f"{request.seconds:g} s is not a time for which a daemon can answer")
             self._notices.minded(request.seconds)
             return self._acts.facts()
         if isinstance(request, control.Save):
-            self._dumps.save_now("user", lambda facts, error: self._answer(peer, request.ask, facts, error))
+            self._save(peer, request)
             return None
         if isinstance(request, control.Halt):
+            if request.grace is not None and request.grace < 0:
+                raise UsageError(f"a grace of {request.grace:g} s can't be given")
             self._acts.halt(request.grace, request.unsaved)
             return {}
         if isinstance(request, control.Tell):
-            self._notices.heard(told(request), request.on_notice)
+            self._notices.told(told(request), request.on_notice)
             return {}
         if isinstance(request, control.Follow):
             self._followers = [*[each for each in self._followers if each != peer], peer][-FOLLOWERS:]
             return None
         raise UsageError("the supervisor of a job can't do that: the daemon may")
+
+    def _save(self, peer: bytes, request: control.Save) -> None:
+        """Raises DumpFailedError."""
+        waits = self._waiting.get(peer, 0)
+        if waits >= WAITING or (not waits and len(self._waiting) >= CLIENTS):
+            raise DumpFailedError(
+                "enough checkpoints are waited for: ask again when the one under way is done"
+            )
+        self._waiting[peer] = waits + 1
+
+        def saved(facts: dict[str, Any], error: CkptdError | None) -> None:
+            self._no_longer(peer)
+            self._answer(peer, request.ask, facts, error)
+
+        try:
+            self._dumps.save_now("user", saved)
+        except CkptdError:
+            self._no_longer(peer)
+            raise
+
+    def _no_longer(self, peer: bytes) -> None:
+        """A client waits for one checkpoint less."""
+        self._waiting[peer] -= 1
+        if not self._waiting[peer]:
+            del self._waiting[peer]
 
     def _answer(self, peer: bytes, ask: str, facts: dict[str, Any], error: CkptdError | None = None) -> None:
         status, text = (error.status, str(error)) if error is not None else (0, "")
@@ -95,6 +141,8 @@ class Desk:
 
 def told(request: control.Tell) -> Notice:
     """The notice that a request carries. Raises UsageError."""
+    if len(request.text) > TEXT or max(len(request.source), len(request.id)) > NAME:
+        raise UsageError(f"a notice has up to {TEXT} letters, its source and id up to {NAME}")
     if request.kind not in KINDS:
         raise UsageError(f"{request.kind!r} is no kind of notice: {', '.join(KINDS)}")
     if request.on_notice and request.on_notice not in ON_NOTICE:

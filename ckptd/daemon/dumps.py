@@ -154,12 +154,13 @@ class Dumps:
         self._job.writer.save(
             Saving(
                 dump=message.dump, segment=segment, step=message.step, reason=request.reason,
-                attempt=attempt.number, seconds=message.seconds, leave=attempt.leave is not None,
+                attempt=attempt.number, seconds=max(0.0, message.seconds), leave=attempt.leave is not None,
             ),
         )  # fmt: skip
         self._job.voice.detail(
-            f"step {message.step} copied, training stood still for {message.seconds:.3f} s"
-        )
+            f"step {message.step} copied, training stood still for {message.seconds:.3f} s", "copied",
+            step=message.step, seconds=message.seconds, leave=request.leave,
+        )  # fmt: skip
 
     def adopt(self, attempt: Attempt) -> None:
         """The process is gone: take the dump that it had completed but could not tell us of."""
@@ -190,20 +191,20 @@ class Dumps:
             self._interval.failed += 1
             self.plan_periodic()
         if attempt.status is not None:
-            self._job.voice.say(f"the last dump could not be saved: {why}")
+            self._job.voice.warn(f"the last dump could not be saved: {why}", "unsaved", why=why)
             return
         if not request.leave or attempt.leave is not request:
             # What ckptd does by itself it says once.
             known, self._unsaved_why = why == self._unsaved_why, why
             tell_it = (
-                self._job.voice.detail if known and self._job.settings.every.chosen else self._job.voice.say
+                self._job.voice.detail if known and self._job.settings.every.chosen else self._job.voice.warn
             )
-            tell_it(f"could not save: {why}; training goes on")
+            tell_it(f"could not save: {why}; training goes on", "unsaved", why=why)
             return
         again = (
             f"; {signal_name(self._job.stop.signal)} again ends it unsaved" if self._job.stop.signal else ""
         )
-        self._job.voice.say(f"could not save: {why}; training goes on{again}")
+        self._job.voice.warn(f"could not save: {why}; training goes on{again}", "unsaved", why=why)
         self._job.stop.failed, self._job.stop.signal = bool(self._job.stop.signal), 0
         self.stay(attempt)
 
@@ -252,12 +253,16 @@ class Dumps:
             f"saved step {saving.step} (checkpoint {manifest.id}, {bytes_text(manifest.nbytes)}, "
             f"training stood still for {saving.seconds:.2f} s)"
         )
+        facts = {
+            "step": saving.step, "checkpoint": manifest.id, "nbytes": manifest.nbytes, "seconds": saving.seconds,
+            "leave": saving.leave,
+        }  # fmt: skip
         if saving.leave:
             stop = self._job.stop
             cause = stop.cause or (signal_name(stop.signal) if stop.signal else attempt.notice)
-            self._job.voice.say(f"{cause}: {text}" if cause else text)
+            self._job.voice.say(f"{cause}: {text}" if cause else text, "durable", **facts)
         else:
-            self._job.voice.detail(text)
+            self._job.voice.detail(text, "durable", **facts)
         self._job.news.tell("durable", step=saving.step, checkpoint=manifest.id, leave=saving.leave)
         self._thank(saving, {"checkpoint": manifest.id, "step": saving.step, "nbytes": manifest.nbytes})
         if done.said:

@@ -28,6 +28,8 @@ class Ledger:
         self.record = record
         self.failures = 0
         """How often the record could not be written."""
+        self._due = False
+        """A write is to begin that takes the record as it is then."""
 
     def fileno(self) -> int:
         """Readable when a write is over."""
@@ -62,7 +64,14 @@ class Ledger:
             extra={**self.record.extra, **extra, "state": self.state},
         )  # fmt: skip
         self.record = record
-        self._worker.submit("record", lambda: self._folder.save(record))
+        if not self._due:  # else that write takes this one along: they may come faster than a disk writes
+            self._due = True
+            self._worker.submit("record", self._save)
+
+    def _save(self) -> None:
+        """In the worker."""
+        self._due = False  # first: what changes from now on is written again
+        self._folder.save(self.record)
 
     def close(self, wait: float) -> bool:
         """Finish writing; False if the disk took longer than ``wait`` seconds."""

@@ -35,7 +35,9 @@ class Loop:
             self._poller.unregister(source)
 
     def at(self, name: str, when: float, callback: Callable[[], None]) -> None:
-        """Call back once at ``when`` (of ``now()``); a timer of the same name is replaced."""
+        """Call back once at ``when`` (of ``now()``); a timer of the same name is replaced. Raises ValueError: nan."""
+        if when != when:
+            raise ValueError(f"the time of {name} is no number")
         self._timers[name] = (when, callback)
 
     def after(self, name: str, seconds: float, callback: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ckptd.daemon.context import Context
 from ckptd.daemon.dumps import Dumps
 from ckptd.errors import CkptdError
-from ckptd.notices.event import LEAVE, Health, Notice
+from ckptd.notices.event import LEAVE, Health, Notice, make_room
 from ckptd.protocol import DRILL
 from ckptd.states import STOPPED
 
@@ -115,6 +115,11 @@ class Notices:
 
     # ---- what follows ---------------------------------------------------------------------------
 
+    def told(self, notice: Notice, how: str = "") -> None:
+        """A notice by way of the socket. Raises UsageError: there are too many."""
+        make_room(notice, self._standing)
+        self.heard(notice, how)
+
     def heard(self, notice: Notice, how: str = "") -> None:
         """A notice, here or from the daemon; ``how`` overrides the settings."""
         key = (notice.source, notice.id)
@@ -128,7 +133,10 @@ class Notices:
         self._how[key] = how or self._how.get(key) or chosen(self._job.settings.on_notice, notice)
         self._job.news.tell("notice", source=notice.source, kind=notice.kind, id=notice.id, text=notice.text)
         if known is None or known.deadline != notice.deadline:
-            self._job.voice.say(f"notice: {notice.text}{self._left_text(notice)}")
+            self._job.voice.warn(
+                f"notice: {notice.text}{self._left_text(notice)}", "notice",
+                source=notice.source, kind=notice.kind, id=notice.id,
+            )  # fmt: skip
         self._act(key, notice, again=known is not None)
 
     def _act(self, key: tuple[str, str], notice: Notice, again: bool) -> None:
@@ -175,7 +183,9 @@ class Notices:
             return
         left = self._how.pop(key, "") in ("late", "leave")
         self._job.news.tell("withdrawn", source=notice.source, id=notice.id)
-        self._job.voice.say(f"notice withdrawn: {notice.text}")
+        self._job.voice.say(
+            f"notice withdrawn: {notice.text}", "withdrawn", source=notice.source, id=notice.id
+        )
         if self._deadlines():
             self.plan()
         elif left:  # others have stopped nothing that could be taken back

@@ -147,7 +147,10 @@ class SegmentFolder:
 
     def holds(self, path: Path) -> bool:
         """Whether a path that an agent named is a file right in this folder, and no link."""
-        return path.parent in (self.path, self.spill) and path.is_file() and not path.is_symlink()
+        try:
+            return path.parent in (self.path, self.spill) and path.is_file() and not path.is_symlink()
+        except (OSError, ValueError):
+            return False  # too long for a name, or none
 
     def files(self) -> list[Path]:
         """What lies in it, and what was spilled."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckptd.daemon.cell import make_cell
+from ckptd.daemon.openfiles import as_given
 from ckptd.errors import CkptdError, CommandNotFoundError, CommandUnusableError
 
 if TYPE_CHECKING:  # else imported where it is used: the program need not wait for it to start
@@ -72,9 +73,10 @@ def spawn(path: str, argv: Sequence[str], env: Mapping[str, str], mask: Iterable
         CommandNotFoundError, CommandUnusableError: it can't be started; status as in a shell.
     """
     try:
-        return os.posix_spawn(
-            path, list(argv), dict(env), setpgroup=0, setsigmask=list(mask), setsigdef=list(_RESTORED)
-        )
+        with as_given():
+            return os.posix_spawn(
+                path, list(argv), dict(env), setpgroup=0, setsigmask=list(mask), setsigdef=list(_RESTORED)
+            )
     except FileNotFoundError as error:
         raise CommandNotFoundError(f"{argv[0]}: not found, or the interpreter in its first line") from error
     except OSError as error:

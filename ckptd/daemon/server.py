@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+from collections.abc import Callable
 
 import zmq
 
-from ckptd import protocol
+from ckptd import control, protocol
+from ckptd.daemon.crowd import Crowd
+from ckptd.daemon.loop import Loop
+from ckptd.daemon.openfiles import raise_limit
 from ckptd.daemon.places import Place
 from ckptd.errors import CkptdError, ProtocolError
 
-HIGH_WATER = 1000
-"""Messages queued per peer and direction; a peer that sends more than we read waits on its side."""
+OUTWARD = 64
+"""Messages queued for a peer that doesn't read; what comes then is dropped."""
+INWARD = 8
+"""Messages of a peer that wait for us; one that sends more waits on its side."""
+GREETING = 5000
+"""Milliseconds in which whoever connects has to have said who it is."""
+ASK = 64
+"""Letters of a request's id."""
+BACKLOG = 128
 
 
 class Server:
-    """One ROUTER on ipc. Only the thread that made it may use it."""
+    """One ROUTER on ipc. Only the thread that made it may use it.
+
+    The listening socket is ours, so that the ROUTER can be made anew without anybody missing it.
+    """
 
     def __init__(self, place: Place) -> None:
         """Bind. Raises CkptdError."""
@@ -24,40 +39,89 @@ class Server:
         """Frames that were not messages of ours."""
         self.undelivered = 0
         """Messages that a peer was gone for, or didn't take."""
+        self.renewed = 0
+        """How often all connections were ended because they were too many, or what they had sent too much."""
         self.context = zmq.Context()
-        self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-        self.socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_BYTES)  # a peer that sends more is cut off
-        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._endpoint = place.endpoint
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._serving: tuple[Loop, Callable[[], None]] | None = None
+        raise_limit()
         try:
-            self.socket.bind(place.endpoint)
+            place.socket.unlink(missing_ok=True)
+            self._listening.bind(str(place.socket))
             place.socket.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            self._listening.listen(BACKLOG)
+            self._open()
         except (zmq.ZMQError, OSError) as error:
             self.close()
             raise CkptdError(f"can't listen on {place.socket}: {os.strerror(error.errno or 0)}") from error
+
+    def _open(self) -> None:
+        self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.LINGER, 0), (zmq.SNDHWM, OUTWARD), (zmq.RCVHWM, INWARD), (zmq.ROUTER_MANDATORY, 1),
+            (zmq.MAXMSGSIZE, protocol.MAX_INWARD),  # a peer that sends more is cut off
+            (zmq.HANDSHAKE_IVL, GREETING), (zmq.USE_FD, os.dup(self._listening.fileno())),
+            # A second lock behind the folder's mode: root can do anything anyway.
+            (zmq.IPC_FILTER_UID, os.geteuid()), (zmq.IPC_FILTER_UID, 0),
+        ):  # fmt: skip
+            self.socket.setsockopt(option, value)
+        self._crowd = Crowd(self.context, self.socket)
+        self.socket.bind(self._endpoint)
+
+    def serve(self, loop: Loop, callback: Callable[[], None]) -> None:
+        """Call back whenever there is something to receive; and see that there are not too many connections."""
+        self._serving = (loop, callback)
+        loop.watch(self.socket, callback)
+        loop.watch(self._crowd.socket, self._look)
+        self._look()
+
+    def _look(self) -> None:
+        """Connections have come or gone, or it is time to look at what they take."""
+        if self._serving is None:
+            return
+        if self._crowd.too_much():
+            self._renew(*self._serving)
+        wait = self._crowd.look_again
+        if wait is not None:
+            self._serving[0].after("crowd", wait, self._look)
+
+    def _renew(self, loop: Loop, callback: Callable[[], None]) -> None:
+        """End all connections: ZeroMQ aborts the process where there is no descriptor left for one more.
+
+        Agents and clients connect again by themselves; who did nothing but hold a connection doesn't.
+        """
+        callback()  # what has arrived is not lost
+        self.renewed += 1
+        loop.forget(self.socket)
+        loop.forget(self._crowd.socket)
+        self._crowd.close(self.socket)
+        self.socket.close(0)
+        self._open()
+        loop.watch(self.socket, callback)
+        loop.watch(self._crowd.socket, self._look)
 
     def receive(self) -> tuple[bytes, protocol.Message] | None:
         """The next message and its peer, without waiting; None when there is none."""
         while True:
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return None
-            if len(frames) != 2:
-                self.nonsense += 1
-                continue
-            try:
-                return frames[0], protocol.unpack(frames[1])
-            except ProtocolError:
-                self.nonsense += 1
+            if len(frames) == 2:
+                try:
+                    message = protocol.unpack(frames[1].bytes)
+                except ProtocolError:
+                    message = None
+                if message is not None and _is_meant(message, frames[1]):
+                    return frames[0].bytes, message
+            self.nonsense += 1
 
     def send(self, peer: bytes, message: protocol.Message) -> bool:
-        """Send without waiting; False if the peer is gone or doesn't read."""
+        """Send without waiting; False if the peer is gone, doesn't read, or the message can't be told."""
         try:
             self.socket.send_multipart([peer, protocol.pack(message)], zmq.NOBLOCK)
-        except zmq.ZMQError:
+        except (zmq.ZMQError, ProtocolError):
             self.undelivered += 1
             return False
         return True
@@ -65,3 +129,20 @@ class Server:
     def close(self) -> None:
         """Close the socket; what is not yet sent is dropped."""
         self.context.destroy(linger=0)
+        self._listening.close()
+
+
+def _is_meant(message: protocol.Message, frame: zmq.Frame) -> bool:
+    """Whether it is from whom it says it is, and can be answered."""
+    if isinstance(message, protocol.Hello):
+        return message.pid == _process_of(frame)
+    return not isinstance(message, control.Request) or len(message.ask) <= ASK
+
+
+def _process_of(frame: zmq.Frame) -> int | None:
+    """The process that has connected, as the kernel says: 'localhost:UID:GID:PID'."""
+    try:
+        pid = str(frame.get("Peer-Address")).rpartition(":")[2]
+    except zmq.ZMQError:
+        return None
+    return int(pid) if pid.isdigit() else None

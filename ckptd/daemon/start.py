@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ckptd.daemon import launch, processes
 from ckptd.daemon.context import Command, Context
+from ckptd.daemon.forms import choose_form
 from ckptd.daemon.ledger import Ledger
 from ckptd.daemon.loop import Loop, Signals
 from ckptd.daemon.names import Identity, identify, place_key
@@ -27,7 +28,7 @@ from ckptd.daemon.supervisor import HANDLED, Supervisor
 from ckptd.daemon.terminal import Terminal
 from ckptd.daemon.voice import STDERR, Voice
 from ckptd.daemon.writer import Writer, set_aside
-from ckptd.errors import LockedError, RefusedError
+from ckptd.errors import CkptdError, LockedError, RefusedError
 from ckptd.settings import KEPT, Settings
 from ckptd.store import layout
 from ckptd.store.job import JobRecord
@@ -51,11 +52,24 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
     Raises:
         CkptdError: it can't be started, is refused, or what else its status says.
     """
-    voice = Voice(settings.verbosity, _log())
+    log = _log()
+    kept = log != STDERR
+    voice = Voice(settings.verbosity, log, choose_form(settings.log_format, log, os.environ, kept=kept))
+    try:
+        return _run_job(argv, settings, store, keep, voice)
+    except CkptdError as error:
+        if kept or voice.structured:
+            voice.fail(str(error), error.status)
+        error.told = voice.structured and not kept
+        raise
+
+
+def _run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy, voice: Voice) -> int:
     path = launch.resolve(argv)
     reach = launch.reach(path, argv)
     cwd = _working_folder()
     identity = identify(argv, cwd, settings.name)
+    voice.about = {"job": identity.id, "name": identity.name}
     opened = layout.open_store(store)
     folder = opened.job(identity.id)
     with ExitStack() as stack:
@@ -86,6 +100,7 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
         stack.callback(terminal.close)
         tree = processes.Tree()
         news = News(time.monotonic)
+        news.listeners.append(voice.hear)
         ledger = Ledger(folder, record, news)
         stack.callback(ledger.close, CLOSING_SECONDS)
         writer = Writer(folder, identity.name, keep, squeeze=settings.squeeze, remember=segments.in_memory)

@@ -109,7 +109,7 @@ class Stopping:
 
     def _abandon(self, attempt: Attempt) -> None:
         """The user doesn't want to wait for the disk either. What isn't committed is as if never begun."""
-        self._job.voice.say("gave up waiting for the disk: the last dump is lost")
+        self._job.voice.warn("gave up waiting for the disk: the last dump is lost", "unsaved")
         if self._job.ledger.state != states.ENDING:
             self._job.ledger.enter(states.ENDING, exit_status=attempt.status)
         state = states.STOPPED if self._job.newest is not None else states.FAILED

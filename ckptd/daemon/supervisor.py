@@ -150,7 +150,9 @@ class Supervisor:
         process = processes.process_id(pid)
         self._job.segments.belong_to(process)
         self._job.ledger.enter(states.STARTING, attempt=number, pid=pid, started=process.started)
-        self._job.voice.detail(f"attempt {number} of job {record.id} runs as process {pid}")
+        self._job.voice.detail(
+            f"attempt {number} of job {record.id} runs as process {pid}", "spawned", attempt=number, pid=pid
+        )
         self._job.news.tell("spawned", attempt=number, pid=pid, step=base.step)
 
     def _facts(self) -> dict[str, Any]:
@@ -313,12 +315,13 @@ class Supervisor:
             return
         where = f"from step {newest.step}" if newest is not None else "from the start"
         if decision.why:
-            self._job.voice.say(
+            self._job.voice.warn(
                 f"{decision.why}: relaunching {where} in {decision.delay:g} s "
-                f"(restart {decision.restarts} of {self._job.settings.max_restarts})"
-            )
+                f"(restart {decision.restarts} of {self._job.settings.max_restarts})",
+                "relaunching", why=decision.why, restarts=decision.restarts, delay=decision.delay,
+            )  # fmt: skip
         else:
-            self._job.voice.detail(f"relaunching {where}")
+            self._job.voice.detail(f"relaunching {where}", "relaunching")
         if decision.delay > 0:
             self._job.ledger.enter(states.BACKOFF, why=decision.why)
             self._job.loop.after("relaunch", decision.delay, self.check)
@@ -329,7 +332,7 @@ class Supervisor:
         if decision.state == states.REFUSED:
             self.error = RefusedError(decision.why)
         elif decision.why:
-            self._job.voice.say(decision.why)
+            self._job.voice.warn(decision.why)
         if decision.state == states.STOPPED:
             self._stopping.say_stopped()
         self._finish(decision.status, decision.state, why=decision.why)

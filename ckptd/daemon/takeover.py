@@ -44,6 +44,14 @@ class Takeover:
             step, dump = done.value.saving.step, done.value.saving.dump.removeprefix(RECOVERED)
             self._job.voice.say(f"saved step {step} from memory, where a ckptd that was killed had left it")
             self._job.recovered[dump] = done.value
+            manifest = done.value.manifest
+            self._job.ledger.write(
+                step=step,
+                checkpoint=manifest.id,
+                checkpoint_at=manifest.created,
+                checkpoint_step=step,
+                unsaved="",
+            )
         else:
             self._job.voice.say(f"a copy in memory that an earlier ckptd left can't be saved: {done.error}")
         return True
@@ -68,8 +76,9 @@ class Takeover:
         self._watch(attempt)
         self._job.ledger.enter(states.STARTING, pid=orphan.pid, started=orphan.started)
         self._job.voice.say(
-            f"process {orphan.pid} of job {record.name} runs, though its ckptd was gone: looking after it again"
-        )
+            f"process {orphan.pid} of job {record.name} runs, though its ckptd was gone: looking after it again",
+            "adopted", pid=orphan.pid,
+        )  # fmt: skip
         self._job.news.tell("adopted", pid=orphan.pid)
         return True
 

@@ -197,6 +197,30 @@ def test_program_and_ckptd_are_killed_together(host):
     host.ended()
 
 
+def test_a_copy_in_memory_outlives_ckptd_and_its_program(host):
+    """Both are killed when the copy is complete and nothing of it is on the disk."""
+    host.start()
+    job = host.job(10_000, flags=("--every", "never"), dump="long")
+    host.steps(job, 5)
+    row = host.row()
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "ckptd", "dump", job], env=host.env, cwd=host.folder, stderr=subprocess.PIPE
+    )
+    host.until(lambda: any("asked" in line for line in host.output(job)), "the request to reach the program")
+    os.kill(row["supervisor"], signal.SIGSTOP)
+    host.until(lambda: any("copied" in line for line in host.output(job)), "the copy")
+    step = next(line.split()[1] for line in host.output(job) if "copied" in line)
+    os.kill(row["pid"], signal.SIGKILL)
+    os.kill(row["supervisor"], signal.SIGKILL)
+    assert asking.wait(20) == NoDaemonError.status
+    assert b"nobody answers" in asking.communicate()[1]
+    host.until(lambda: host.row()["attempt"] == 2, "the second start")
+    host.note()
+    assert f"saved step {step} from memory" in host.log()
+    assert f"goes on from step {step}" in host.log()
+    assert host.row()["checkpoint"] is not None
+
+
 def test_attach_follows_and_has_the_jobs_status(host):
     host.start()
     job = host.job(60, crash="40:3", flags=("--max-restarts", "0", "--every", "never"))

@@ -8,7 +8,7 @@ Each step takes ``pace`` seconds and prints its number. The state is the step. K
   always=N:CODE    the same, in every attempt
   handler=CODE     a SIGTERM handler of its own, which exits with CODE after the dump
   hello=no         never says Hello
-  dump=slow|never|refuse|wrong   how it answers a request
+  dump=slow|long|never|refuse|wrong   how it answers a request; 'long' says so in its output
   die=dumped|silent  killed when its copy is complete, having said so or not
   leave=no         doesn't end after Saved
   resume=refuse|damaged|notice   what it does instead of resuming
@@ -102,6 +102,9 @@ class Agent:
             return
         if how == "slow":
             time.sleep(0.3)
+        if how == "long":
+            log("asked")
+            time.sleep(1.5)
         graph = str(self.step).encode()
         data = bytes(range(256)) * 16
         sources = {}
@@ -113,6 +116,8 @@ class Agent:
         writer = SegmentWriter(Room(path), tensors, graph, facts, order.dump)
         writer.put(0, data)
         writer.finish()
+        if how == "long":
+            log(f"copied {self.step}")
         if KEYS.get("die") == "silent":
             os.kill(os.getpid(), signal.SIGKILL)
         named = "/etc/hostname" if how == "wrong" else str(path)
