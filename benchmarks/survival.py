@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,13 +31,13 @@ from benchmarks.options import parse_size
 SHAPES = {"charlm": "flat.py", "digits": "epochs.py"}
 """By the example that each is like."""
 PHASES = {
-    "evaluation": (re.compile("evaluation "), 0.25),
-    "during another dump": (job.COPIED, 0.05),
     "data loading": (re.compile("loading "), 0.2),
     "long step": (re.compile("long "), 0.3),
     "training": (re.compile("training "), 0.05),
+    "during another dump": (job.COPIED, 0.05),
+    "evaluation": (re.compile("evaluation "), 0.25),
 }
-"""The line behind which a phase is, and for how many seconds."""
+"""The line behind which a phase is, and for how many seconds; in the order in which a turn of the programs has them."""
 EVERY_STEPS = 6
 """Periodic dumps, so that there are others to come in between."""
 SLACK = 4
@@ -57,6 +58,8 @@ class Trial:
     """Something was left when the grace was over."""
     lost: int
     """Steps that the next start did again; -1: its output was wrong."""
+    wrong: str = ""
+    """The first line then that a plain run doesn't print there."""
 
 
 class Chain:
@@ -83,10 +86,11 @@ class Chain:
                 else:
                     run.finish()
                 said = [line.text for line in run.lines(re.compile("(?!ckptd: )"))]
-            right = said == plain[self.at : self.at + len(said)]
+            due = plain[self.at :]
+            wrong = next((line for line, other in zip_longest(said, due[: len(said)]) if line != other), None)
             self.at += len(said)
-            if before is not None and not right:
-                before.lost = -1
+            if before is not None and wrong is not None:
+                before.lost, before.wrong = -1, wrong
         present = {p.name: p.read_bytes() for p in self.folder.iterdir() if p.is_file()}
         if self.at != len(plain) or present != files:
             for each in trials:
@@ -187,6 +191,7 @@ def cells(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             "size": size, "phase": phase, "grace": grace, "trials": len(of),
             "saved": sum(t.lost == 0 for t in of), "killed": sum(t.killed for t in of),
             "wrong": sum(t.lost < 0 for t in of), "steps_lost": sum(max(t.lost, 0) for t in of),
+            "wrong_lines": [t.wrong for t in of if t.wrong],
             "seconds": [median(t.seconds for t in of), max(t.seconds for t in of)],
         })  # fmt: skip
     return found

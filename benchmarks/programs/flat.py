@@ -49,16 +49,16 @@ def estimate_loss():
 X, Y = get_batch()
 iter_num = 0
 while True:
-    if iter_num % 20 == 4:
+    if iter_num % 20 == 15:
         print(f"evaluation {iter_num}", flush=True)
         print(f"step {iter_num}: loss {estimate_loss():.6f}", flush=True)
     for micro_step in range(2):
         loss = mse_loss(model(X), Y) / 2
-        if iter_num % 20 == 12 and micro_step == 1:
+        if iter_num % 20 == 2 and micro_step == 1:
             print(f"loading {iter_num}", flush=True)
-        X, Y = get_batch(slow=iter_num % 20 == 12 and micro_step == 1)
+        X, Y = get_batch(slow=iter_num % 20 == 2 and micro_step == 1)
         loss.backward()
-    if iter_num % 20 == 16:
+    if iter_num % 20 == 5:
         print(f"long {iter_num}", flush=True)
         hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1_000_000)
     optimizer.step()
