@@ -140,6 +140,13 @@ def test_notices_import_only_errors_and_settings():
     assert strangers("ckptd.notices", OURS, ["ckptd.errors", "ckptd.settings", "ckptd.notices"]) == []
 
 
+def test_a_jobs_supervisor_knows_of_no_daemon_and_neither_of_a_terminal():
+    """A job goes on whatever becomes of the daemon: nothing of it is in reach."""
+    above = ("ckptd.host", "ckptd.drill", "ckptd.cli", "ckptd.doctor", "ckptd.prove")
+    assert strangers("ckptd.daemon", above, []) == []
+    assert strangers("ckptd.host", ("ckptd.drill", "ckptd.cli", "ckptd.doctor", "ckptd.prove"), []) == []
+
+
 def test_the_remote_imports_only_errors_and_the_store():
     assert strangers("ckptd.remote", OURS, ["ckptd.errors", "ckptd.store", "ckptd.remote"]) == []
 
