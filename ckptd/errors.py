@@ -14,6 +14,8 @@ class CkptdError(Exception):
     """Something that ckptd tells a person in one line."""
 
     status = 1
+    told = False
+    """It has been said where ckptd speaks: it isn't said again."""
 
 
 class UsageError(CkptdError):

@@ -24,6 +24,9 @@ KEPT = "CKPTD_KEPT"
 ON_NOTICE = ("auto", "late", "leave", "relaunch", "stay")
 """What may be done about a notice: see ckptd.daemon.notices."""
 
+LOG_FORMATS = ("plain", "json")
+"""How ckptd's own lines may look: see ckptd.daemon.forms."""
+
 
 @dataclass(frozen=True)
 class Every:
@@ -56,6 +59,8 @@ class Settings:
     """Compress tensors where they get smaller."""
     verbosity: int = 0
     """-1 quiet, 0, 1 verbose."""
+    log_format: str = "plain"
+    """How ckptd's own lines look: one of LOG_FORMATS."""
     remote: str = ""
     """URL of a remote; '' for the one that the job was begun with, if any, 'none' for no more."""
     lease: float = 120.0

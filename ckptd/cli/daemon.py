@@ -8,6 +8,7 @@ import click
 
 from ckptd.cli.install import install, uninstall
 from ckptd.cli.output import json_option, print_json, printable, store_option
+from ckptd.cli.watched import log_format_option
 from ckptd.store.layout import default_store, open_store
 
 
@@ -27,12 +28,14 @@ from ckptd.store.layout import default_store, open_store
     is_flag=True,
     help="Tell Azure that it may go ahead once all jobs are saved (for all machines that the event names).",
 )
+@log_format_option
 @click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
 @click.pass_context
 def daemon(
-    context: click.Context, store: Path | None, notices: str, azure_ack: bool, quiet: bool, verbose: bool
-) -> int | None:
+    context: click.Context, store: Path | None, notices: str, azure_ack: bool, log_format: str, quiet: bool,
+    verbose: bool,
+) -> int | None:  # fmt: skip
     """Keep the jobs of a store running: those of ckptd run --detach, over reboots too.
 
     SIGTERM saves and stops all jobs; the next start takes them up again. SIGHUP starts the daemon itself anew and
@@ -43,7 +46,13 @@ def daemon(
         return None
     from ckptd.host.start import run_daemon
 
-    return run_daemon(store or default_store(), notices, -1 if quiet else int(verbose), azure_ack=azure_ack)
+    return run_daemon(
+        store or default_store(),
+        notices,
+        -1 if quiet else int(verbose),
+        azure_ack=azure_ack,
+        log_format=log_format,
+    )
 
 
 @daemon.command("status")

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = ckptd.main(args=words, prog_name="ckptd", standalone_mode=False)
     except CkptdError as error:
-        return _report(words, str(error), error.status, before)
+        return error.status if error.told else _report(words, str(error), error.status, before)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "ckptd"
         return _report(

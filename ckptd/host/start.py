@@ -7,11 +7,12 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from ckptd.daemon.forms import choose_form
 from ckptd.daemon.loop import Signals
 from ckptd.daemon.notify import Notifier
 from ckptd.daemon.places import Place
 from ckptd.daemon.server import Server
-from ckptd.daemon.voice import Voice
+from ckptd.daemon.voice import STDERR, Voice
 from ckptd.errors import LockedError, NoStoreError
 from ckptd.host.daemon import HANDLED, Daemon, describe
 from ckptd.host.place import announce, find_daemon, key_of, retract
@@ -19,10 +20,12 @@ from ckptd.store import disk
 from ckptd.store.layout import open_store
 
 
-def run_daemon(store: Path, notices: str, verbosity: int, *, azure_ack: bool = False) -> int:
+def run_daemon(
+    store: Path, notices: str, verbosity: int, *, azure_ack: bool = False, log_format: str = "plain"
+) -> int:
     """Keep the jobs of a store running until told to end; returns the exit status. Raises CkptdError."""
     opened = open_store(store)
-    voice = Voice(verbosity)
+    voice = Voice(verbosity, STDERR, choose_form(log_format, STDERR, os.environ, kept=True))
     with ExitStack() as stack:
         place = _place(opened.path)
         stack.callback(place.close)
