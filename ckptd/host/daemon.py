@@ -15,6 +15,7 @@ from typing import Any
 
 from ckptd import control, states
 from ckptd.client import new_ask
+from ckptd.daemon.forms import text_of
 from ckptd.daemon.loop import Loop, Signals
 from ckptd.daemon.notices import acknowledge, listen
 from ckptd.daemon.notify import Notifier
@@ -121,9 +122,9 @@ class Daemon:
         if (asked or due) and not self._ending:
             try:
                 self._watch_keeper(job, start_keeper(folder, order, self._store.path))
-                self._voice.say(f"started job {row.name or job_id}")
+                self._voice.say(f"started job {row.name or job_id}", "started", job=job_id, name=row.name)
             except CkptdError as error:
-                self._voice.say(str(error))
+                self._voice.warn(str(error), "failed", job=job_id, name=row.name)
                 self._answer(job, error)
         return job
 
@@ -170,7 +171,10 @@ class Daemon:
             )
             self._tend_later(job, delay)
         else:
-            self._voice.say(f"job {row.name or job.id}: {row.state}{f', {row.why}' if row.why else ''}")
+            self._voice.say(
+                f"job {row.name or job.id}: {row.state}{f', {row.why}' if row.why else ''}", "over",
+                job=job.id, name=row.name, state=row.state, status=status,
+            )  # fmt: skip
             self._answer(job, _why_not(job, status))
         if (
             self._azure_ack
@@ -303,7 +307,11 @@ class Daemon:
 
     def _heard(self, notice: Notice) -> None:
         key = (notice.source, notice.id)
-        self._voice.say(f"notice{' withdrawn' if notice.withdrawn else ''}: {notice.text}")
+        self._voice.warn(
+            f"notice{' withdrawn' if notice.withdrawn else ''}: {notice.text}",
+            "withdrawn" if notice.withdrawn else "notice",
+            source=notice.source, kind=notice.kind, id=notice.id,
+        )  # fmt: skip
         if notice.withdrawn:
             self._standing.pop(key, None)
         else:
@@ -382,7 +390,7 @@ def _why_not(job: KeptJob, status: int | None) -> CkptdError | None:
         lines = (job.folder.path / LOG).read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
     except OSError:
         lines = []
-    said = [line.partition("ckptd: ")[2] for line in lines if "ckptd: " in line]
+    said = [text for text in map(text_of, lines) if text]
     error = CkptdError(said[-1] if said else f"job {job.id} has ended: ckptd logs {job.id} has its output")
     error.status = status if status is not None and status > 0 else 1
     return error
