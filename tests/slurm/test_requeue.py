@@ -49,9 +49,6 @@ def test_preempted_or_out_of_time_a_job_goes_on_where_it_was(cluster, tmp_path):
     env = environment(
         {"PATH": f"{words}:/usr/sbin:/usr/bin:/sbin:/bin", "CKPTD_STORE": str(tmp_path / "store")}
     )
-    plain = subprocess.run(
-        [sys.executable, "train.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    )
     # The limit is looked at each 30 s, and a signal may come a minute early.
     limit = ["--partition=high", "--time=1"]
     chosen = {
@@ -76,6 +73,9 @@ def test_preempted_or_out_of_time_a_job_goes_on_where_it_was(cluster, tmp_path):
         for name, (script, *flags) in chosen.items()
     }
     assert all(jobs.values()), told()
+    plain = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
     preempted = "preempted, step"
     wait_for(lambda: logs[preempted].exists() and len(steps(logs[preempted].read_text())) > 20, told)
     sleep = tmp_path / "sleep.sbatch"
@@ -93,7 +93,6 @@ def test_preempted_or_out_of_time_a_job_goes_on_where_it_was(cluster, tmp_path):
     for name in jobs:
         log = logs[name].read_text()
         assert steps(log) == steps(plain.stdout), f"{name}\n{log[-3000:]}"
-        assert log.count("SIGUSR2: saved step" if name.startswith("limit") else "SIGTERM: saved step") == 1, (
-            log
-        )
+        cause = "SIGUSR2" if name.startswith("limit") else "SIGTERM"
+        assert log.count(f"{cause}: saved step") == 1, log
         assert log.count("ckptd: resumed at step") == 1
