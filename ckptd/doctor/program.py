@@ -189,13 +189,27 @@ def torchrun(argv: Sequence[str], env: Mapping[str, str], torch: str) -> tuple[l
         seconds = _TORCHRUN_SECONDS
     mend = "torchrun --shutdown-timeout {need}" if able else ""
     fact = "as it is told" if given and able else "its default"
-    found = []
+    found = _ranks(words)
     if given and not able:
         text = f"torch {torch} doesn't know a shutdown timeout: torchrun kills its workers after 30 s all the same"
         found.append(
             Finding("torchrun", WARNS, text, f"pip install 'torch>={'.'.join(map(str, SHUTDOWN_TORCH))}'")
         )
     return found, [Notice(TORCHRUN, seconds, here=True, mend=mend, fact=fact)]
+
+
+def _ranks(words: list[str]) -> list[Finding]:
+    """Of more than one, a checkpoint holds the one that was first to say that it is there."""
+    ranks = _flag(words, "--nproc-per-node", "--nproc_per_node") or "1"
+    hosts = _flag(words, "--nnodes") or "1"
+    if ranks == "1" and hosts in ("1", "1:1"):
+        return []
+    text = f"torchrun starts {ranks} ranks on {hosts} hosts, and jobs of several ranks can't be saved yet: one would"
+    return [
+        Finding(
+            "ranks", LOSES, f"{text} come back, the others would start over", "torchrun --nproc-per-node 1"
+        )
+    ]
 
 
 def _flag(words: list[str], *names: str) -> str:

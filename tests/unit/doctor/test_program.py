@@ -160,6 +160,18 @@ def test_how_long_torchrun_waits(words, env, torch, seconds):
     assert [each.severity for each in findings] == ([WARNS] if torch == "2.9.0" else [])
 
 
+@pytest.mark.parametrize(
+    ("flags", "several"),
+    [
+        ([], False), (["--nproc-per-node", "1", "--nnodes=1:1"], False), (["--nproc_per_node=2"], True),
+        (["--nproc-per-node", "gpu"], True), (["--nnodes", "2"], True),
+    ],
+)  # fmt: skip
+def test_several_ranks_are_not_saved_yet(flags, several):
+    findings, _ = torchrun(["torchrun", *flags, "t.py"], {}, "2.13.0")
+    assert [(each.what, each.severity) for each in findings] == ([("ranks", LOSES)] if several else [])
+
+
 def test_the_sockets_path(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     short = len(os.fsencode(tmp_path)) < 60
