@@ -13,8 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from ckptd.daemon.processes import marked
 from ckptd.daemon.table import read_table
 from ckptd.host.place import find_daemon
 from ckptd.store.layout import MARKER, open_store
@@ -40,7 +39,6 @@ class Host:
             XDG_RUNTIME_DIR=str(self.runtime),
         )  # fmt: skip
         self.daemon: subprocess.Popen[bytes] | None = None
-        self.seen: dict[int, psutil.Process] = {}
 
     def start(self, *flags: str) -> None:
         """Start a daemon, and wait until it answers."""
@@ -93,7 +91,6 @@ class Host:
         words = ["run", "-d", "--name", name, *flags, "--", sys.executable, str(path)]
         command = [sys.executable, "-m", "ckptd", *words]
         subprocess.run(command, env=env, cwd=self.folder, check=True, capture_output=True, timeout=DEADLINE)
-        self.note()
         return str(self.row(name)["id"])
 
     def job(self, steps: int, name: str = "job", flags: tuple[str, ...] = (), **keys: object) -> str:
@@ -102,7 +99,6 @@ class Host:
         command = [sys.executable, str(FAKE), str(steps), *words]
         self.ckptd("run", "-d", "--name", name, *flags, "--", *command)
         row = self.row(name)
-        self.note()
         return str(row["id"])
 
     def row(self, name: str = "job") -> dict[str, Any]:
@@ -155,37 +151,20 @@ class Host:
         self.until(lambda: self.row(name)["state"] == state, f"the end of {name}")
         return self.row(name)
 
-    def note(self) -> None:
-        """Remember the processes of all jobs, so that none outlives the test."""
-        for row in self.rows():
-            for pid in (row["pid"], row["supervisor"]):
-                if pid is not None and psutil.pid_exists(pid):
-                    self.seen.setdefault(pid, psutil.Process(pid))
-
     def end(self) -> None:
-        """Kill all that was started."""
-        if self.opened:
-            self.note()
-            facts = self.facts()
-            if facts is not None and (self.daemon is None or self.daemon.pid != facts["pid"]):
-                self.seen[facts["pid"]] = psutil.Process(facts["pid"])
+        """Kill all that was started: it has the store's name in its environment."""
         if self.daemon is not None and self.daemon.poll() is None:
             self.kill()
-        for process in self.seen.values():
-            for each in [*_children(process), process]:
+        until = time.monotonic() + DEADLINE
+        while (left := marked(f"CKPTD_STORE={self.store}")) and time.monotonic() < until:
+            for pid in left:
                 try:
-                    each.kill()
-                except psutil.NoSuchProcess:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
                     continue
+            time.sleep(0.02)
         for path in Path("/dev/shm").glob(f"ckptd-{os.geteuid()}-*"):
             if any(path.name.split("-")[2] == job.name for job in self.store.glob("jobs/*")):
-                for left in path.iterdir():
-                    left.unlink(missing_ok=True)
+                for each in path.iterdir():
+                    each.unlink(missing_ok=True)
                 path.rmdir()
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []

@@ -148,7 +148,6 @@ class Scene:
             self.ordered()
         if kind != "keepers":
             self.host.start()
-        self.host.note()
 
     def judge(self) -> None:
         """Let all come to their end, and look at what they did."""

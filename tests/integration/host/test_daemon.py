@@ -165,11 +165,9 @@ def test_a_ckptd_that_is_killed_is_replaced_and_its_program_goes_on(host):
         os.kill(host.row()["supervisor"], signal.SIGKILL)
         another_ckptd(host, count)
         assert host.row()["pid"] == row["pid"]
-        host.note()
     host.ckptd("dump", job)
     os.kill(row["pid"], signal.SIGTERM)
     host.until(lambda: host.row()["state"] == "running" and host.row()["attempt"] == 2, "the second start")
-    host.note()
     # The last one dies with the daemon: it comes to its end while nobody looks after it.
     os.kill(host.daemon.pid, signal.SIGKILL)
     os.kill(host.row()["supervisor"], signal.SIGKILL)
@@ -193,7 +191,6 @@ def test_program_and_ckptd_are_killed_together(host):
     os.kill(row["supervisor"], signal.SIGKILL)
     os.kill(row["pid"], signal.SIGKILL)
     host.until(lambda: host.row()["attempt"] == 2, "the second start")
-    host.note()
     host.ended()
 
 
@@ -215,7 +212,6 @@ def test_a_copy_in_memory_outlives_ckptd_and_its_program(host):
     assert asking.wait(20) == NoDaemonError.status
     assert b"nobody answers" in asking.communicate()[1]
     host.until(lambda: host.row()["attempt"] == 2, "the second start")
-    host.note()
     assert f"saved step {step} from memory" in host.log()
     assert f"goes on from step {step}" in host.log()
     assert host.row()["checkpoint"] is not None
@@ -247,7 +243,6 @@ def test_a_foreground_job_takes_requests_too(host):
     ) as run:
         host.until(lambda: any(row["name"] == "front" for row in host.rows()), "the job")
         host.until(lambda: host.row("front")["state"] == "running", "its start")
-        host.note()
         assert host.json("dump", "front")["checkpoint"]
         assert host.ckptd("stop", "front").returncode == 0
         run.communicate(timeout=30)

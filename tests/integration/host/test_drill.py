@@ -26,7 +26,6 @@ def test_a_job_is_saved_in_time_and_goes_on(host):
     job = host.job(400)
     host.steps(job, 5)
     told = host.json("drill", "aws", job)
-    host.note()
     assert names(told) == [
         "heard", "asked", "safe point", "copied", "durable", "exited", "relaunched", "resumed", "first step",
     ]  # fmt: skip
@@ -42,7 +41,6 @@ def test_a_job_is_saved_in_time_and_goes_on(host):
     assert (row["state"], row["attempt"]) == ("running", 2)
     assert host.json("status", job)["state"] == "running"
     shown = host.ckptd("drill", "sigterm", job).stdout
-    host.note()
     assert "holds: " in shown
     assert "first step" in shown
     assert host.row()["attempt"] == 3
@@ -55,14 +53,12 @@ def test_what_is_too_late_is_measured_and_harms_nothing(host):
     job = host.job(1000, dump="slow")
     host.steps(job, 5)
     done = host.ckptd("drill", "systemd", job, "--grace", "0.2s", check=False)
-    host.note()
     assert done.returncode == 1
     assert "too late by 0." in done.stdout
     assert "came to its next safe point only after 0." in done.stdout
     assert "goes on from step" not in host.log()
     assert host.row()["attempt"] == 2
     told = json.loads(host.ckptd("drill", "systemd", "--in", "0.2s", job, "--json", check=False).stdout)
-    host.note()
     assert -5 < told["margin"] < 0
     assert told["mend"] == "TimeoutStopSec=5"
     assert told["resumed_step"] == told["saved_step"]
@@ -90,7 +86,6 @@ def test_played_to_the_end_the_job_leaves(host, source):
     ) as run:
         host.until(lambda: any(row["name"] == "front" for row in host.rows()), "the job")
         host.until(lambda: host.row("front")["state"] == "running", "its start")
-        host.note()
         told = host.json("drill", source, "--leave", "front")
         run.communicate(timeout=30)
         assert run.returncode == 75
@@ -143,7 +138,6 @@ def test_a_torch_program_is_drilled_and_goes_on_exactly(host):
     job = host.script(TRAINING)
     host.steps(job, 2)
     told = host.json("drill", "gke", job)
-    host.note()
     assert told["holds"], told
     assert told["resumed_step"] == told["saved_step"]
     assert names(told)[-3:] == ["relaunched", "resumed", "first step"]
