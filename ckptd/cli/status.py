@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from ckptd import states
+from ckptd.cli.live import ask_live, live_lines
+from ckptd.cli.one import one_job
 from ckptd.cli.output import json_option, printable, store_option
 from ckptd.daemon.table import JobRow, row_of
-from ckptd.errors import UsageError
-from ckptd.store.layout import default_store, open_store
 from ckptd.store.quantity import ago_text
-from ckptd.store.selection import Job, read_jobs, select_jobs
+from ckptd.store.selection import Job
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,9 @@ class Cost:
 @json_option
 def status(job: str | None, store: Path | None, as_json: bool) -> None:
     """Show how JOB stands (a name, or the beginning of an id; none needed if the store has but one)."""
-    opened = open_store(store or default_store(), create=False)
-    found = select_jobs(read_jobs(opened), job, opened)
-    if not found:
-        raise UsageError(f"no jobs in {opened.path}")
-    if len(found) > 1:
-        names = ", ".join(each.name or each.folder.id for each in found[:5])
-        raise UsageError(
-            f"which job? There are {len(found)} here: {names}{' and more' if len(found) > 5 else ''}"
-        )
-    row, extra = row_of(found[0].folder), _extra(found[0])
+    opened, found = one_job(store, job)
+    row, extra = row_of(found.folder), _extra(found)
+    live = ask_live(opened, found)
     now = time.time()
     if as_json:
         every = extra.get("every")
@@ -52,10 +45,11 @@ def status(job: str | None, store: Path | None, as_json: bool) -> None:
             "every": every,
             "cost": asdict(cost(row, extra, now)),
             "remote": extra.get("remote"),
+            "live": asdict(live),
         }
         click.echo(json.dumps(told, indent=1))
         return
-    for name, text in lines(row, extra, now):
+    for name, text in [*lines(row, extra, now), *live_lines(row, live)]:
         click.echo(f"{name + ':':<12}{printable(text)}")
 
 

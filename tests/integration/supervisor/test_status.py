@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 STOPPED = 75
 
@@ -53,3 +55,34 @@ def test_a_job_that_is_not_there_and_one_of_several(fake):
     again = fake(5, flags=["--name", "two"])
     assert again.wait() == 0
     assert ask(again).stderr.startswith("ckptd: which job? There are 2 here: one, two")
+
+
+def test_sources_of_notices_and_notices_that_stand(fake, tmp_path):
+    leave = tmp_path / "leave"
+    run = fake(5000, flags=["--notices", f"file:{leave}", "--on-notice", "stay"])
+    run.line("3")
+    run.until(lambda: "file ok" in ask(run).stdout, "the source")
+    assert "agent:      in process" in ask(run).stdout
+    leave.write_text('{"in": "2m", "text": "the host is needed elsewhere"}')
+    run.until(lambda: json.loads(ask(run, "--json").stdout)["live"]["standing"], "the notice")
+    live = json.loads(ask(run, "--json").stdout)["live"]
+    assert live["answered"]
+    assert live["agent"] == run.child().pid
+    assert [(each["source"], each["state"]) for each in live["notices"]] == [("file", "ok")]
+    assert "notice:     the host is needed elsewhere (11" in ask(run).stdout
+
+
+def test_a_ckptd_that_doesnt_answer_is_not_waited_for(fake):
+    run = fake(5000)
+    run.line("3")
+    run.until(lambda: json.loads(ask(run, "--json").stdout)["live"]["answered"], "an answer")
+    run.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    live = json.loads(ask(run, "--json").stdout)["live"]
+    took = time.monotonic() - began
+    shown = ask(run).stdout
+    run.process.send_signal(signal.SIGCONT)
+    assert not live["answered"]
+    assert live["agent"] is None
+    assert "answers:    nobody: this is what the job's record says" in shown
+    assert took < 5  # with the start of Python, on a machine that has other things to do
