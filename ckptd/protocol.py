@@ -19,6 +19,12 @@ from ckptd.errors import ProtocolError
 VERSION = 1
 MAX_BYTES = 1 << 20
 """No message is larger: tensors and graphs travel through shared memory, never over the socket."""
+MAX_INWARD = 1 << 15
+"""Nor is one to a supervisor or the daemon larger than this: many may talk at a time, and none is trusted to stop."""
+MAX_PARTS = 10_000
+"""Lists and maps in a message: an empty one takes a byte there, and sixty here."""
+MAX_NUMBER = 1 << 53
+"""Numbers are finite, and no further from 0."""
 DRILL = "drill"
 """The reason of a dump that is rehearsed: all is as for a notice, but what is late is not ended for it."""
 DRILL_SPARE = 600.0
@@ -71,7 +77,7 @@ class Progress(Message):
     step: int
     """Training iterations done, counted over the whole life of the job."""
     loss: float | None = None
-    """The last scalar that backward was called on, if the agent could read it without waiting."""
+    """The last scalar that backward was called on, if the agent could read it without waiting, and it was finite."""
     step_seconds: float | None = None
     """Mean length of a step since the last Progress."""
 
@@ -187,12 +193,41 @@ class Unsaved(Message):
     why: str
 
 
-def pack(message: Message) -> bytes:
-    """Encode a message for the wire."""
-    data: bytes = msgpack.packb([VERSION, type(message).__name__.lower(), asdict(message)], use_bin_type=True)
-    if len(data) > MAX_BYTES:
-        raise ProtocolError(f"a message of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
+def pack(message: Message, limit: int = MAX_BYTES) -> bytes:
+    """Encode a message for the wire. Raises ProtocolError: it is too long, or no wire has room for its values."""
+    try:
+        # What is no text (names of files may be any bytes) is told with question marks.
+        data: bytes = msgpack.packb(
+            [VERSION, type(message).__name__.lower(), asdict(message)],
+            use_bin_type=True,
+            unicode_errors="replace",
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"{type(message).__name__} can't be told: {error}") from error
+    if len(data) > limit:
+        raise ProtocolError(f"a message of {len(data)} bytes is longer than the {limit} allowed")
     return data
+
+
+def pack_inward(message: Message) -> bytes:
+    """Encode a message for a supervisor: where it is too long its texts are cut. Raises ProtocolError."""
+    try:
+        return pack(message, MAX_INWARD)
+    except ProtocolError:
+        cut = {name: _cut(value) for name, value in vars(message).items()}
+        return pack(type(message)(**cut), MAX_INWARD)
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _LONG else f"{value[: _LONG - 4]} ..."
+    if isinstance(value, list):
+        return [f"{each[:_SHORT]}" for each in value[:_SOME]]
+    return value
+
+
+_LONG, _SOME, _SHORT = 4000, 16, 200
+"""Letters of a text, words of a list, and letters of each, in a message that was too long."""
 
 
 def unpack(data: bytes) -> Message:
@@ -200,13 +235,29 @@ def unpack(data: bytes) -> Message:
     if len(data) > MAX_BYTES:
         raise ProtocolError(f"a message of {len(data)} bytes is longer than the {MAX_BYTES} allowed")
     try:
-        version, kind, values = msgpack.unpackb(data, raw=False, max_ext_len=0)
+        parts = _Parts()
+        version, kind, values = msgpack.unpackb(
+            data, raw=False, max_ext_len=0, list_hook=parts.count, object_hook=parts.count
+        )
         cls = Message.kinds[kind]
     except Exception as error:
         raise ProtocolError(f"not a message: {type(error).__name__}") from error
     if version != VERSION:
         raise ProtocolError(f"protocol version {version!r} is not {VERSION}")
     return _build(cls, values)
+
+
+class _Parts:
+    """Counts lists and maps while they are decoded."""
+
+    def __init__(self) -> None:
+        self._found = 0
+
+    def count(self, part: Any) -> Any:
+        self._found += 1
+        if self._found > MAX_PARTS:
+            raise ValueError("too many parts")
+        return part
 
 
 def _build(cls: type[Message], values: object) -> Message:
@@ -235,6 +286,8 @@ def _fits(value: object, annotation: str) -> bool:
         "dict[str, Any]": (dict,),
     }
     if isinstance(value, bool) and annotation != "bool":
+        return False
+    if isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:  # nan isn't, either
         return False
     if annotation == "list[str]":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)

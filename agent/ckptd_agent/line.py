@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 1000
 """Milliseconds between heartbeats, and to wait for an answer: a frozen supervisor is seen after two."""
+HEARD = 16
+"""Messages from the supervisor that wait for us; what comes then waits on its side."""
 TIRED = 100
 """Failures in a row after which the thread gives up."""
 T = TypeVar("T")
@@ -55,13 +57,14 @@ class _Line:
 
     def __init__(self, state: link.State, ear: link.Ear, hello: Message, zmq: Any, protocol: Any) -> None:
         self.state, self.ear, self.zmq, self.protocol = state, ear, zmq, protocol
-        self.hello = protocol.pack(hello)
+        self.hello = protocol.pack_inward(hello)
         self.greeted = True
         # Never term(): that can hang an exit. Context and sockets die with the process.
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         for option, value in (
-            (zmq.LINGER, 0), (zmq.IMMEDIATE, 1), (zmq.SNDHWM, link.ROOM), (zmq.RCVHWM, link.ROOM),
+            (zmq.LINGER, 0), (zmq.IMMEDIATE, 1), (zmq.SNDHWM, link.ROOM), (zmq.RCVHWM, HEARD),
+            (zmq.MAXMSGSIZE, protocol.MAX_BYTES),
             (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 0),
             (zmq.HEARTBEAT_IVL, HEARTBEAT), (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT),
         ):  # fmt: skip
@@ -121,7 +124,7 @@ class _Line:
         """What can be received at once; some of it only if it is much, so that all get their turn."""
         got: list[T] = []
         try:
-            while len(got) < link.ROOM:
+            while len(got) < HEARD:
                 got.append(receive())
         except self.zmq.Again:
             pass
@@ -175,7 +178,7 @@ class _Line:
             while state.up and state.queue:
                 message = state.queue.popleft()
                 try:
-                    self.socket.send(self.protocol.pack(message), self.zmq.NOBLOCK)
+                    self.socket.send(self.protocol.pack_inward(message), self.zmq.NOBLOCK)
                     if not link.is_progress(message):
                         state.sent = monotonic()
                     self.ear.told(message)

@@ -70,7 +70,7 @@ def install() -> None:
 def welcome(message: Welcome) -> None:
     """The supervisor's answer to Hello."""
     global _every
-    _every = message.every_steps
+    _every = max(0, message.every_steps)
     count_from(events.steps())
 
 

@@ -26,7 +26,7 @@ from ckptd.errors import CkptdError, LockedError, UsageError
 from ckptd.host.job import KeptJob, Link, settled
 from ckptd.host.keeper import start_keeper
 from ckptd.host.order import LOG, load_order
-from ckptd.notices.event import LEAVE, Notice
+from ckptd.notices.event import LEAVE, Notice, make_room
 from ckptd.store.layout import Store
 from ckptd.store.lock import holder
 
@@ -72,7 +72,7 @@ class Daemon:
         self._azure_ack = azure_ack
         self._status = ""
         self._watch = listen(notices)
-        self.loop.watch(server.socket, self._on_socket)
+        server.serve(self.loop, self._on_socket)
         self.loop.watch(signals.fileno(), self._on_signals)
         if self._watch is not None:
             self.loop.watch(self._watch.fileno(), self._on_watch)
@@ -226,12 +226,20 @@ class Daemon:
                 self._server.nonsense += 1
                 continue
             try:
-                facts = self._serve(peer, message)
-            except CkptdError as error:
-                self._server.send(peer, control.Reply(message.ask, error.status, str(error), {}))
-                continue
-            if facts is not None:
-                self._server.send(peer, control.Reply(message.ask, 0, "", facts))
+                self._on_request(peer, message)
+            except Exception as error:  # noqa: BLE001 - no message may be the end of the daemon
+                self._server.nonsense += 1
+                what = f"{type(error).__name__}: {error}"
+                self._voice.say(f"a {type(message).__name__} could not be dealt with: {what}")
+
+    def _on_request(self, peer: bytes, request: control.Request) -> None:
+        try:
+            facts = self._serve(peer, request)
+        except CkptdError as error:
+            self._server.send(peer, control.Reply(request.ask, error.status, str(error), {}))
+            return
+        if facts is not None:
+            self._server.send(peer, control.Reply(request.ask, 0, "", facts))
 
     def _serve(self, peer: bytes, request: control.Request) -> dict[str, Any] | None:
         if isinstance(request, control.Look):
@@ -239,7 +247,9 @@ class Daemon:
         if isinstance(request, control.Tell):
             from ckptd.daemon.desk import told
 
-            self._heard(told(request))
+            notice = told(request)
+            make_room(notice, self._standing)
+            self._heard(notice)
             return {}
         if isinstance(request, control.Start):
             self._start(peer, request)
@@ -307,6 +317,8 @@ class Daemon:
 
     def _heard(self, notice: Notice) -> None:
         key = (notice.source, notice.id)
+        if notice.withdrawn and key not in self._standing:
+            return
         self._voice.warn(
             f"notice{' withdrawn' if notice.withdrawn else ''}: {notice.text}",
             "withdrawn" if notice.withdrawn else "notice",

@@ -83,7 +83,8 @@ class KeptJob:
         key = (notice.source, notice.id, notice.deadline, notice.withdrawn)
         if self.link is None or key in self.told:
             return
-        self.told.add(key)
+        # Of a notice only the last word is to be remembered.
+        self.told = {each for each in self.told if each[:2] != key[:2]} | {key}
         self.link.send(
             control.Tell(
                 new_ask(),

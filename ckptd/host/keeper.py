@@ -14,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 
 from ckptd.daemon.notify import without_manager
+from ckptd.daemon.openfiles import as_given
 from ckptd.daemon.places import RUNTIME, runtime_folder
 from ckptd.daemon.scope import wrap
 from ckptd.errors import CkptdError
@@ -30,7 +31,7 @@ def start_keeper(folder: JobFolder, order: Order, store: Path) -> int:
     """Start the ckptd of a job; returns its process id. Raises CkptdError: what it needs isn't there any more."""
     argv = [order.python or sys.executable, "-c", _BOOT, "run", *order.options, "--store", str(store)]
     folder.make()
-    with _append(folder.path / OUTPUT) as output, _append(folder.path / LOG) as log:
+    with _append(folder.path / OUTPUT) as output, _append(folder.path / LOG) as log, as_given():
         env = keeper_environment(order.env, log.fileno())
         try:
             process = subprocess.Popen(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Protocol
+
+from ckptd.errors import UsageError
 
 LEAVE = "leave"
 """The machine or the job goes away."""
@@ -15,6 +17,8 @@ PAUSE = "pause"
 ADVICE = "advice"
 """It may go away before long: save now, and go on."""
 KINDS = (LEAVE, PAUSE, ADVICE)
+MOST = 64
+"""Notices of a kind, by way of a socket, that stand at a time."""
 
 
 class Unheard(Exception):
@@ -41,6 +45,13 @@ class Notice:
     """For people, as the tail of 'notice: ...': 'AWS terminates this spot instance at 17:11:44 UTC'."""
     withdrawn: bool = False
     """What was told under this id does not happen, or is over."""
+
+
+def make_room(notice: Notice, standing: Mapping[tuple[str, str], Notice]) -> None:
+    """See whether one more can be taken from whoever has a socket. Raises UsageError."""
+    new = not notice.withdrawn and (notice.source, notice.id) not in standing
+    if new and sum(each.kind == notice.kind for each in standing.values()) >= MOST:
+        raise UsageError(f"{MOST} notices of this kind stand already: one more changes nothing")
 
 
 @dataclass(frozen=True)

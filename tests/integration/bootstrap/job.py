@@ -89,7 +89,18 @@ def agent_with_small_engine(folder: Path) -> Path:
     """A folder with this tree's ckptd_agent, its engine exchanged."""
     target = folder / "ckptd_agent"
     target.mkdir(parents=True)
-    for name in ("__init__", "__main__", "arm", "disguise", "gate", "line", "link", "signals"):
+    for name in (
+        "__init__",
+        "__main__",
+        "arm",
+        "disguise",
+        "gate",
+        "line",
+        "link",
+        "notice",
+        "shield",
+        "signals",
+    ):
         shutil.copy(AGENT / f"{name}.py", target)
     write(target, ENGINE)
     for package in ("source", "loops"):

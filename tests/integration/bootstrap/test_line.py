@@ -191,7 +191,7 @@ def test_nonsense_is_counted_and_nothing_else(place: Place, router: Router) -> N
     )
     process = _up(place, router, text)
     router.send(Hello(1, 0, 1, [], ""))
-    for data in (b"", b"\xc1", b"nonsense", b"\x93\x02\xa4dump\x80", bytes(2 << 20)):
+    for data in (b"", b"\xc1", b"nonsense", b"\x93\x02\xa4dump\x80", bytes(1 << 20)):
         router.send(data)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, b"six True\n", b"")

@@ -1,0 +1,72 @@
+"""How many are connected to a socket, and whether they take more than they may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import zmq
+
+MOST = 512
+"""Connections. A job has one or two, and a command of the user's one for as long as it asks."""
+FEW = 2
+"""So many, and nobody looks at what they take: the agent, and the daemon."""
+ROOM = 256 << 20
+"""Bytes by which this process may grow while there are more. ZeroMQ keeps a message of many frames until the last has
+come, and has no bound for that."""
+LOOK = 2.0
+"""Seconds between looks at that."""
+
+
+class Crowd:
+    """Follows the connections of one socket. To be made before it is bound."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], watched: zmq.Socket[bytes]) -> None:
+        self.present = 0
+        self._floor = anonymous_bytes()
+        at = f"inproc://crowd-{id(self)}"
+        watched.monitor(at, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVHWM, 0)  # ZeroMQ's own thread would wait for us to read
+        self.socket.connect(at)
+
+    def too_much(self) -> bool:
+        """Whether it can't go on like this."""
+        self._count()
+        if self.present > MOST:
+            return True
+        if self.present <= FEW:
+            self._floor = anonymous_bytes()
+            return False
+        return anonymous_bytes() - self._floor > ROOM
+
+    @property
+    def look_again(self) -> float | None:
+        """In how many seconds to ask again though nobody has come; None: no need to."""
+        return LOOK if self.present > FEW else None
+
+    def _count(self) -> None:
+        while True:
+            try:
+                kind, _ = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            event = int.from_bytes(kind[:2], "little")
+            self.present += 1 if event == zmq.EVENT_ACCEPTED else -1
+
+    def close(self, watched: zmq.Socket[bytes]) -> None:
+        """Follow no longer."""
+        watched.disable_monitor()
+        self.socket.close(0)
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that is no file's; 0 where the kernel doesn't say."""
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    for line in text.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) << 10
+    return 0
