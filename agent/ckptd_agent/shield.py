@@ -18,7 +18,7 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -29,6 +29,7 @@ from ckptd_agent.disguise import real_signal
 _SIGNALS = 65
 _FLAGS = 0x00000004 | 0x08000000 | 0x10000000  # SA_SIGINFO, SA_ONSTACK, SA_RESTART
 _WORKER_SIGNALS = "torch.utils.data._utils.signal_handling"
+_COMPILE_POOL = "torch._inductor.compile_worker.subproc_pool"
 
 
 class _Old(ctypes.Structure):
@@ -169,33 +170,60 @@ def follow(module: Any) -> None:
     module._set_worker_signal_handlers = _set_worker_signal_handlers
 
 
+def lend(module: Any) -> None:
+    """torch's compile workers get a PYTHONPATH made of sys.path, where we are not: name us in it, that they join.
+
+    ``module`` is torch's subproc_pool.
+    """
+    first = getattr(module, "python_subprocess_env", None)
+    above = os.path.dirname(os.path.realpath(__file__))
+    ours = {os.path.join(folder, "bootstrap") for folder in (above, os.path.dirname(above))}
+    if first is None:
+        return
+
+    def python_subprocess_env() -> dict[str, str]:
+        env: dict[str, str] = first()
+        entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        mine = [entry for entry in entries if entry and os.path.realpath(entry) in ours]
+        return {**env, "PYTHONPATH": os.pathsep.join([*mine, env.get("PYTHONPATH", "")])}
+
+    module.python_subprocess_env = python_subprocess_env
+
+
 class _Watch:
-    """Follows torch's signal_handling as soon as it is imported, in helpers that are started afresh."""
+    """Does something with a module of torch's as soon as it has been imported; then it is gone."""
+
+    def __init__(self, name: str, attend: Callable[[Any], None]) -> None:
+        self.name, self.attend = name, attend
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != _WORKER_SIGNALS:
+        if name != self.name:
             return None
         sys.meta_path.remove(self)
         for finder in sys.meta_path:
             look = getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = look(name, path, target) if look is not None else None
             if spec is not None and spec.loader is not None:
-                _attend(spec.loader)
+                self._attend(spec.loader)
                 return spec
         return None
 
+    def _attend(self, loader: Any) -> None:
+        execute = loader.exec_module
 
-def _attend(loader: Any) -> None:
-    execute = loader.exec_module
+        def exec_module(module: ModuleType) -> None:
+            vars(loader).pop("exec_module", None)
+            execute(module)
+            self.attend(module)
 
-    def exec_module(module: ModuleType) -> None:
-        vars(loader).pop("exec_module", None)
-        execute(module)
-        follow(module)
+        vars(loader)["exec_module"] = exec_module
 
-    vars(loader)["exec_module"] = exec_module
+
+def watch() -> None:
+    """In the training process: let compile workers join."""
+    sys.meta_path.insert(0, _Watch(_COMPILE_POOL, lend))
 
 
 def join(trainer: int) -> None:
@@ -216,4 +244,4 @@ def join(trainer: int) -> None:
     numbers = [number for number in notice.signal_numbers() if signal.getsignal(number) is not signal.SIG_IGN]
     put_on(numbers)
     os.register_at_fork(after_in_child=renew)
-    sys.meta_path.insert(0, _Watch())
+    sys.meta_path.insert(0, _Watch(_WORKER_SIGNALS, follow))

@@ -56,6 +56,7 @@ def _shield_helpers() -> None:
         from ckptd_agent import shield
 
         shield.prepare(notice.begin())
+        shield.watch()
     except Exception:  # they are as without us then
         sys.modules.pop("ckptd_agent.shield", None)
 

@@ -96,6 +96,25 @@ with mp.get_context("fork").Manager() as manager, mp.get_context("fork").Pool(2)
         time.sleep(0.03)
 print(w.tolist())
 """
+COMPILING = """\
+import time
+import torch
+from torch._inductor.compile_worker.subproc_pool import SubprocPool
+
+torch.manual_seed(0)
+w = torch.zeros(4, requires_grad=True)
+opt = torch.optim.Adam([w], 0.1)
+pool = SubprocPool(1)
+for i in range(20):
+    loss = ((w - pool.submit(abs, -i).result()) ** 2).sum() * torch.rand(1).item()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    print("step", i, loss.item())
+    time.sleep(0.03)
+pool.shutdown()
+print(w.tolist())
+"""
 ENDINGS = """\
 import multiprocessing as mp
 import os
@@ -261,6 +280,20 @@ def test_a_pool_and_a_manager_live_through_it(place):
     assert compare(plain, outcome) == [], outcome.stderr.decode()
 
 
+def test_compile_workers_live_through_it(place):
+    command = [place.program(COMPILING)]
+    plain = run_plain(command, place.folder / "plain")
+    with LiveRun(command, place.folder / "under", store=place.store) as run:
+        run.act(Action(Line("^step 4 "), signal=0))
+        below = run.processes[-1].children(recursive=True)
+        assert below
+        assert all(catches(each.pid, signal.SIGTERM) for each in below)
+        place.strike(run, Said("", n=0), "each")
+        outcome = run.wait()
+    assert compare(plain, outcome) == [], outcome.stderr.decode()
+    assert b"SIGTERM: saved step " in outcome.stderr
+
+
 def test_what_ends_helpers_in_the_ordinary_way_ends_them_as_ever(place):
     command = [place.program(ENDINGS)]
     plain = run_plain(command, place.folder / "plain")
@@ -288,6 +321,14 @@ def runs(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    line = next(
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt")
+    )
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
 
 
 def page_word(pid: int, word: int) -> int:
