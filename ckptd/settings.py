@@ -61,6 +61,8 @@ class Settings:
     """-1 quiet, 0, 1 verbose."""
     log_format: str = "plain"
     """How ckptd's own lines look: one of LOG_FORMATS."""
+    metrics_port: int | None = None
+    """Where Prometheus finds figures, on loopback; 0: any port."""
     remote: str = ""
     """URL of a remote; '' for the one that the job was begun with, if any, 'none' for no more."""
     lease: float = 120.0

@@ -8,7 +8,7 @@ import click
 
 from ckptd.cli.install import install, uninstall
 from ckptd.cli.output import json_option, print_json, printable, store_option
-from ckptd.cli.watched import log_format_option
+from ckptd.cli.watched import log_format_option, metrics_option
 from ckptd.store.layout import default_store, open_store
 
 
@@ -29,11 +29,13 @@ from ckptd.store.layout import default_store, open_store
     help="Tell Azure that it may go ahead once all jobs are saved (for all machines that the event names).",
 )
 @log_format_option
+@metrics_option
 @click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
 @click.pass_context
 def daemon(
-    context: click.Context, store: Path | None, notices: str, azure_ack: bool, log_format: str, quiet: bool,
+    context: click.Context, store: Path | None, notices: str, azure_ack: bool, log_format: str,
+    metrics_port: int | None, quiet: bool,
     verbose: bool,
 ) -> int | None:  # fmt: skip
     """Keep the jobs of a store running: those of ckptd run --detach, over reboots too.
@@ -52,6 +54,7 @@ def daemon(
         -1 if quiet else int(verbose),
         azure_ack=azure_ack,
         log_format=log_format,
+        metrics_port=metrics_port,
     )
 
 

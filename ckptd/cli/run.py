@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ckptd.cli.keep import keep_options, policy_of
-from ckptd.cli.watched import log_format_option
+from ckptd.cli.watched import log_format_option, metrics_option
 from ckptd.errors import UsageError
 from ckptd.settings import (
     KEPT,
@@ -160,6 +160,7 @@ KEEP_LAST = 3
     help="Tell Azure that it may go ahead once the job is saved (for all machines that the event names).",
 )
 @log_format_option
+@metrics_option
 @click.option("-d", "--detach", is_flag=True, help="Have the daemon run it, and return at once.")
 @click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
@@ -168,7 +169,8 @@ def run(
     name: str, store: Path | None, every: str, grace: str, max_restarts: int, restart_delay: str,
     remote: str, lease: str, compress: bool, notice_signals: str, from_step: int | None, fresh: bool,
     allow_changed: bool, instrument: tuple[str, ...], remade: tuple[str, ...], notices: str, on_notice: str,
-    azure_ack: bool, log_format: str, detach: bool, quiet: bool, verbose: bool, command: tuple[str, ...], **keep: Any,
+    azure_ack: bool, log_format: str, metrics_port: int | None, detach: bool, quiet: bool, verbose: bool,
+    command: tuple[str, ...], **keep: Any,
 ) -> int:  # fmt: skip
     """Run CMD; save it when it is told to end, and go on from there.
 
@@ -198,6 +200,7 @@ def run(
         allow_changed=allow_changed,
         verbosity=-1 if quiet else int(verbose),
         log_format=log_format,
+        metrics_port=metrics_port,
         remote=_remote(remote),
         lease=_positive("--lease", lease),
         instrument=parse_packages(instrument),

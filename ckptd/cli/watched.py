@@ -19,3 +19,11 @@ def log_format_option(command: Command) -> Command:
         show_default=True,
         help="What ckptd itself says: sentences (with fields, in systemd's journal), or a line of JSON for each.",
     )(command)  # fmt: skip
+
+
+def metrics_option(command: Command) -> Command:
+    """``--metrics-port N``."""
+    return click.option(
+        "--metrics-port", envvar="CKPTD_METRICS_PORT", type=click.IntRange(0, 65535), metavar="N",
+        help="Serve figures for Prometheus at http://127.0.0.1:N/metrics; 0: any port (pip install 'ckptd[metrics]').",
+    )(command)  # fmt: skip

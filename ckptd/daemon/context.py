@@ -16,12 +16,14 @@ from ckptd.daemon.server import Server
 from ckptd.daemon.terminal import Terminal
 from ckptd.daemon.voice import Voice
 from ckptd.daemon.writer import Committed, Writer
+from ckptd.metrics.figures import Figures
 from ckptd.settings import Settings
 from ckptd.store.layout import JobFolder
 
 if TYPE_CHECKING:
     from ckptd.daemon.service import Service
     from ckptd.daemon.uploads import Uploads
+    from ckptd.metrics.exporter import Exporter
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Context:
     """Where there is a remote."""
     service: Service | None = None
     """Where a service manager wants to be told."""
+    figures: Figures = field(default_factory=Figures)
+    exporter: Exporter | None = None
+    """Where somebody wants to read them (--metrics-port)."""
 
     def offer(self, base: Base) -> None:
         """Have a checkpoint uploaded, if there is a remote."""

@@ -29,6 +29,7 @@ from ckptd.daemon.terminal import Terminal
 from ckptd.daemon.voice import STDERR, Voice
 from ckptd.daemon.writer import Writer, set_aside
 from ckptd.errors import CkptdError, LockedError, RefusedError
+from ckptd.metrics import export
 from ckptd.settings import KEPT, Settings
 from ckptd.store import layout
 from ckptd.store.job import JobRecord
@@ -73,6 +74,11 @@ def _run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy,
     opened = layout.open_store(store)
     folder = opened.job(identity.id)
     with ExitStack() as stack:
+        exporter = None
+        if settings.metrics_port is not None:
+            exporter = export(settings.metrics_port, opened)
+            stack.callback(exporter.close)
+            voice.say(f"figures at {exporter.url}", "figures", url=exporter.url)
         stack.enter_context(JobLock(folder))
         sweep(folder)
         old = folder.load() if (folder.path / layout.JOB_FILE).exists() else None
@@ -111,6 +117,8 @@ def _run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy,
             place=place, segments=segments, writer=writer, signals=signals, terminal=terminal, voice=voice,
             tree=tree, news=news,
         )  # fmt: skip
+        news.listeners.append(context.figures.hear)
+        context.exporter = exporter
         supervisor = Supervisor(context, orphan)
         stack.callback(supervisor.close)
         if joined is not None:

@@ -30,6 +30,8 @@ from ckptd.errors import CkptdError, RefusedError
 
 SETTLE = 0.05
 """Seconds for what the agent said last to arrive, after the process is gone."""
+PUBLISH = 2.0
+"""Seconds between words to who reads its figures."""
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 HANDLED = forward.ALL | {signal.SIGCHLD}
 
@@ -66,6 +68,7 @@ class Supervisor:
         """Run the job to its end; returns the exit status. Raises CkptdError."""
         self._job.ledger.write(listens={"pid": os.getpid(), "at": self._job.place.endpoint})
         self._notices.begin()
+        self._publish()
         self._left.save_copies()
         if self._left.has_finished():
             self._job.ledger.enter(states.CHECKING)
@@ -168,7 +171,23 @@ class Supervisor:
             "notices": [asdict(each) for each in self._notices.health()],
             "standing": [asdict(each) for each in self._notices.standing()],
             "extra": self._job.ledger.record.extra,
+            "figures": self._job.figures.as_map(),
         }
+
+    def _publish(self) -> None:
+        """Say how the job fares to whoever reads its figures: without a look at the disk."""
+        exporter, record = self._job.exporter, self._job.ledger.record
+        if exporter is None:
+            return
+        exporter.jobs = [
+            {
+                **record.extra, "id": record.id, "name": record.name, "state": self._job.ledger.state,
+                "attempt": record.attempt, "created": record.created, "extra": record.extra,
+                "figures": self._job.figures.as_map(),
+            }
+        ]  # fmt: skip
+        exporter.sources = [asdict(each) for each in self._notices.health()]
+        self._job.loop.after("metrics", PUBLISH, self._publish)
 
     def _fail(self, error: Exception | None) -> None:
         """There is no start."""

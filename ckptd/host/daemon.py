@@ -11,7 +11,7 @@ import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptd import control, states
 from ckptd.client import new_ask
@@ -29,6 +29,9 @@ from ckptd.host.order import LOG, load_order
 from ckptd.notices.event import LEAVE, Notice, make_room
 from ckptd.store.layout import Store
 from ckptd.store.lock import holder
+
+if TYPE_CHECKING:
+    from ckptd.metrics.exporter import Exporter
 
 MIND = 2.0
 """Seconds between words to each job that the daemon is there."""
@@ -59,6 +62,7 @@ class Daemon:
         notices: str,
         notifier: Notifier,
         azure_ack: bool = False,
+        exporter: Exporter | None = None,
     ) -> None:
         self._store, self._server, self._signals = store, server, signals
         self._voice, self._notifier = voice, notifier
@@ -70,6 +74,7 @@ class Daemon:
         self.over = False
         self.renew = False
         self._azure_ack = azure_ack
+        self._exporter = exporter
         self._status = ""
         self._watch = listen(notices)
         server.serve(self.loop, self._on_socket)
@@ -194,7 +199,14 @@ class Daemon:
         for job in self.jobs.values():
             self._mind_one(job)
         self._tell_status()
+        self._publish()
         self.loop.after("mind", MIND, self._mind)
+
+    def _publish(self) -> None:
+        """For who reads figures."""
+        if self._exporter is not None:
+            self._exporter.jobs = [job.facts for job in self.jobs.values() if job.facts]
+            self._exporter.sources = self.facts()["notices"]
 
     def _tell_status(self) -> None:
         """For ``systemctl status``: how many run, and what was last heard of some of them."""

@@ -16,12 +16,19 @@ from ckptd.daemon.voice import STDERR, Voice
 from ckptd.errors import LockedError, NoStoreError
 from ckptd.host.daemon import HANDLED, Daemon, describe
 from ckptd.host.place import announce, find_daemon, key_of, retract
+from ckptd.metrics import export
 from ckptd.store import disk
 from ckptd.store.layout import open_store
 
 
 def run_daemon(
-    store: Path, notices: str, verbosity: int, *, azure_ack: bool = False, log_format: str = "plain"
+    store: Path,
+    notices: str,
+    verbosity: int,
+    *,
+    azure_ack: bool = False,
+    log_format: str = "plain",
+    metrics_port: int | None = None,
 ) -> int:
     """Keep the jobs of a store running until told to end; returns the exit status. Raises CkptdError."""
     opened = open_store(store)
@@ -29,11 +36,16 @@ def run_daemon(
     with ExitStack() as stack:
         place = _place(opened.path)
         stack.callback(place.close)
+        exporter = None
+        if metrics_port is not None:
+            exporter = export(metrics_port, opened, others=True)
+            stack.callback(exporter.close)
+            voice.say(f"figures at {exporter.url}", "figures", url=exporter.url)
         server = Server(place)
         stack.callback(server.close)
         signals = stack.enter_context(Signals(HANDLED))
         notifier = Notifier()
-        daemon = Daemon(opened, server, signals, voice, notices, notifier, azure_ack)
+        daemon = Daemon(opened, server, signals, voice, notices, notifier, azure_ack, exporter)
         try:
             announce(opened, describe(opened.path, place.endpoint))
         except OSError as error:
