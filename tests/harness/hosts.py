@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ckptd.daemon.names import place_key
 from ckptd.daemon.processes import marked
 from ckptd.daemon.table import read_table
 from ckptd.host.place import find_daemon
@@ -163,8 +165,7 @@ class Host:
                 except ProcessLookupError:
                     continue
             time.sleep(0.02)
-        for path in Path("/dev/shm").glob(f"ckptd-{os.geteuid()}-*"):
-            if any(path.name.split("-")[2] == job.name for job in self.store.glob("jobs/*")):
-                for each in path.iterdir():
-                    each.unlink(missing_ok=True)
-                path.rmdir()
+        for job in self.store.glob("jobs/*"):
+            shutil.rmtree(
+                f"/dev/shm/ckptd-{os.geteuid()}-{place_key(job.name, self.store)}", ignore_errors=True
+            )

@@ -9,6 +9,7 @@ import sys
 
 import psutil
 
+from ckptd.daemon.processes import process_id
 from ckptd.errors import LockedError, NoDaemonError
 from harness.hosts import FAKE, Host
 
@@ -172,11 +173,11 @@ def test_a_ckptd_that_is_killed_is_replaced_and_its_program_goes_on(host):
     os.kill(host.daemon.pid, signal.SIGKILL)
     os.kill(host.row()["supervisor"], signal.SIGKILL)
     host.daemon.wait()
-    program = psutil.Process(host.row()["pid"])
+    program = process_id(host.row()["pid"])
     (host.folder / "enough").touch()
-    psutil.wait_procs([program], timeout=20)
+    host.until(lambda: not program.alive(), "the end of the program")
     host.start()
-    assert host.ended()["attempt"] == 2
+    assert host.ended()["attempt"] == 2, host.log()
     assert "came to its end while its ckptd was gone" in host.log()
     *steps, done = host.output(job)
     assert done == "done"

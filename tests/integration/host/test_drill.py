@@ -67,6 +67,18 @@ def test_what_is_too_late_is_measured_and_harms_nothing(host):
     assert seen == list(range(1, len(seen) + 1))
 
 
+def test_the_upload_is_a_phase(host):
+    host.start()
+    remote = (host.folder / "remote").as_uri()
+    job = host.job(1000, flags=("--remote", remote))
+    host.steps(job, 5)
+    told = host.json("drill", "aws", job)
+    assert told["holds"]
+    phases = {phase["name"]: phase for phase in told["phases"]}
+    assert phases["durable"]["after"] <= phases["uploaded"]["after"]
+    assert told["margin"] == pytest.approx(120 - phases["uploaded"]["after"])
+
+
 @pytest.mark.parametrize("source", ["sigterm", "logind"])
 def test_played_to_the_end_the_job_leaves(host, source):
     command = [
