@@ -73,7 +73,8 @@ def _times(heard: Sequence[Heard]) -> Iterable[tuple[str, float]]:
     if asked is not None:
         yield "asked", asked.at
     if copied is not None:
-        yield SAFE_POINT, copied.at - float(copied.facts.get("seconds") or 0.0)
+        stood = copied.at - float(copied.facts.get("seconds") or 0.0)
+        yield SAFE_POINT, max(stood, asked.at) if asked is not None else stood
         yield COPIED, copied.at
         step = copied.facts.get("step")
         later = [each for each in heard if each.at >= copied.at]
