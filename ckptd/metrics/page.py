@@ -17,7 +17,6 @@ from prometheus_client.core import (
 from ckptd import __version__, states
 from ckptd.metrics.figures import BUCKETS
 
-JOB = ("job", "name")
 Facts = Mapping[str, Any]
 """A job as its ckptd answers to Look, or as much of that as is known."""
 
@@ -83,7 +82,7 @@ def families(snapshot: Snapshot) -> Iterable[Metric]:
 
 
 def _add_job(page: Page, facts: Facts, now: float) -> None:
-    job = {"job": str(facts.get("id", "")), "name": str(facts.get("name", ""))}
+    job = {"job_id": str(facts.get("id", "")), "name": str(facts.get("name", ""))}
     state = str(facts.get("state", ""))
     page.gauge("ckptd_job_state", "1, for the state in which the job is.", {**job, "state": state}, 1)
     page.gauge(

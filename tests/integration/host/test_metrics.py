@@ -23,7 +23,7 @@ def scrape(url: str) -> dict[tuple[str, ...], float]:
     return {
         (
             sample.name,
-            *(value for label, value in sorted(sample.labels.items()) if label != "job"),
+            *(value for label, value in sorted(sample.labels.items()) if label != "job_id"),
         ): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
