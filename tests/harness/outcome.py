@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ckptd.daemon.names import place_key
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -111,7 +113,7 @@ def leftovers(store: Path) -> list[Path]:
     places = [Path("/dev/shm"), Path("/tmp") / f"ckptd-{os.geteuid()}"]
     if os.environ.get("XDG_RUNTIME_DIR"):
         places.append(Path(os.environ["XDG_RUNTIME_DIR"]) / "ckptd")
-    jobs = [folder.name for folder in store.glob("jobs/*")]
+    jobs = [place_key(folder.name, store) for folder in store.glob("jobs/*")]
     return [path for place in places for job in jobs for path in place.glob(f"*{job}*")]
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from ckptd.daemon.names import place_key
+
 HERE = Path(__file__).parent
 FAKE = HERE / "fake_agent.py"
 DEADLINE = 30.0
@@ -25,7 +27,7 @@ def runtime_files(store: Path) -> list[Path]:
     places = [Path("/dev/shm"), Path(f"/tmp/ckptd-{os.geteuid()}")]
     if os.environ.get("XDG_RUNTIME_DIR"):
         places.append(Path(os.environ["XDG_RUNTIME_DIR"]) / "ckptd")
-    jobs = [folder.name for folder in store.glob("jobs/*")]
+    jobs = [place_key(folder.name, store) for folder in store.glob("jobs/*")]
     return [path for place in places for job in jobs for path in place.glob(f"*{job}*")]
 
 

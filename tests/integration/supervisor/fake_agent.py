@@ -7,7 +7,7 @@ Each step takes ``pace`` seconds and prints its number. The state is the step. K
   crash=N:CODE     at step N, in an attempt that has not resumed past it: os._exit(CODE), or a signal if < 0
   always=N:CODE    the same, in every attempt
   handler=CODE     a SIGTERM handler of its own, which exits with CODE after the dump
-  hello=no         never says Hello
+  hello=no|often   never says Hello; says it again at each tenth step, as one that has reconnected does
   dump=slow|long|never|refuse|wrong   how it answers a request; 'long' says so in its output
   die=dumped|silent  killed when its copy is complete, having said so or not
   leave=no         doesn't end after Saved
@@ -49,6 +49,7 @@ class Agent:
         self.step = 0
         self.every = 0
         self.notice = 0
+        self.taken = ""
         self.started = time.monotonic()
         self.leaving: protocol.Dump | None = None
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
@@ -135,6 +136,9 @@ class Agent:
             elif isinstance(message, protocol.Dump):
                 if message.leave and self.leaving is not None:
                     continue
+                if message.dump == self.taken and KEYS.get("hello") == "often":
+                    continue  # asked for again with our Hello
+                self.taken = message.dump
                 if message.leave:
                     self.leaving = message
                 self.dump(message)
@@ -164,6 +168,8 @@ class Agent:
             if ATTEMPT == 1:
                 crash(KEYS.get("crash"), self.step)
             self.send(protocol.Progress(self.step, 0.5))
+            if KEYS.get("hello") == "often" and self.step % 10 == 0:
+                self.say_hello()
             if KEYS.get("due") and self.every and self.step % self.every == 0:
                 self.send(protocol.Due(self.step))
             end = time.monotonic() + pace
