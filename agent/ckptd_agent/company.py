@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import threading
 from _thread import get_ident
@@ -15,6 +16,8 @@ from ckptd_agent.source import table
 
 def trouble() -> str:
     """A sentence on a thread or child process that runs the program's code; '' if there is none."""
+    if why := _ranks():
+        return why
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sys._current_frames()
     frames.pop(
@@ -34,6 +37,17 @@ def trouble() -> str:
                 "carried over"
             )
     return ""
+
+
+def _ranks() -> str:
+    """A sentence if this process is one of several that train together."""
+    size = os.environ.get("WORLD_SIZE", "")
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        size = str(distributed.get_world_size())
+    if not size.isdigit() or int(size) < 2:
+        return ""
+    return f"it is one of {size} ranks, and what is saved of one alone would go on without the others"
 
 
 def _users_place(frame: FrameType | None) -> str:

@@ -13,6 +13,10 @@ PERIODIC_SECONDS = 60.0
 """A periodic dump may wait this long for its safe point (or for --grace, where that is longer)."""
 
 
+REMEMBERED = 15
+"""Dumps that were answered."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A dump that the agent was asked for."""
@@ -52,6 +56,8 @@ class Attempt:
     """The checkpoint that it was to resume from is not what was written."""
     requests: dict[str, Request] = field(default_factory=dict)
     """Asked for, not yet answered, by dump id."""
+    answered: list[str] = field(default_factory=list)
+    """The last that were: an answer may come twice, after a reconnection."""
     leave: Request | None = None
     """The request to save and to leave that stands: not failed so far."""
     writing: int = 0
@@ -65,10 +71,14 @@ class Attempt:
     """The program has come to its end, and said so."""
     status: int | None = None
     """How the main process ended."""
+    rival: int = 0
+    """Another process of the job's that trains, beside the one that can be saved."""
     adopted: bool = False
     """It was started by a ckptd that is gone: it is not our child, and how it ends is not known."""
     step_seconds: float = 0.0
     """What a step takes, by the agent's last word."""
+    said: int = 0
+    """Sentences of the agent's."""
     _count: int = 0
 
     @property
@@ -89,6 +99,7 @@ class Attempt:
         """The request that is answered; those before it are answered with it. None: never asked for."""
         request = self.requests.pop(dump, None)
         if request is not None:
+            self.answered = [*self.answered[-REMEMBERED:], dump]
             order = int(dump.partition("-")[0])
             for other in [key for key in self.requests if int(key.partition("-")[0]) < order]:
                 del self.requests[other]

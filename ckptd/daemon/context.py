@@ -47,6 +47,8 @@ class Stop:
     """The signal that asked for it; 0: nobody did, or it failed."""
     cause: str = ""
     """What it is for, in words, where it was not a signal to ckptd."""
+    revocable: bool = False
+    """It was for a notice alone, which may be withdrawn."""
     passed_on: bool = False
     """The user gave up waiting."""
     failed: bool = False

@@ -13,6 +13,8 @@ from ckptd.settings import signal_name
 
 REFUSED_SECONDS = 10.0
 """A process that refused to resume ends by itself, in this time at most."""
+SAID = 1000
+"""Sentences of one attempt's agent that are shown: a log is no place for more."""
 RECORD_SECONDS = 5.0
 """How often progress is written to the record, at most."""
 
@@ -54,14 +56,24 @@ class Conversation:
         elif isinstance(message, protocol.Finished):
             attempt.finished = True
         elif isinstance(message, protocol.Said):
-            self._job.voice.say(message.text, "note" if message.note else "")
-            if message.note:
-                self._job.ledger.write(note=message.text)
+            self._said(attempt, message)
+
+    def _said(self, attempt: Attempt, message: protocol.Said) -> None:
+        attempt.said += 1
+        if attempt.said > SAID:
+            self._job.server.nonsense += 1
+            return
+        self._job.voice.say(message.text, "note" if message.note else "")
+        if message.note:
+            self._job.ledger.write(note=message.text)
 
     def _hello(self, attempt: Attempt, peer: bytes, message: protocol.Hello) -> None:
         # The same process under a new address has reconnected; another one is a rival while the first lives.
         again = attempt.hello and message.pid == attempt.agent_pid
         rival = attempt.hello and not again and self._job.tree.holds(attempt.agent_pid)
+        if rival and self._job.tree.holds(message.pid):
+            attempt.rival = message.pid
+            self._job.voice.warn(f"{self._dumps.hindrance(attempt)}: nothing is saved while both run", "note")
         if rival or (attempt.status is None and not self._job.tree.holds(message.pid)):
             self._job.server.nonsense += 1
             return
@@ -86,9 +98,9 @@ class Conversation:
             self._dumps.ask_to_leave(attempt, "stop", self._job.stop.deadline or None)
 
     def _ask_again(self, attempt: Attempt) -> None:
-        """Repeat the request to leave, if it was not answered yet; the agent takes the same one once."""
-        if attempt.leave is not None and attempt.leave.dump in attempt.requests and attempt.peer is not None:
-            self._job.server.send(attempt.peer, attempt.leave.message())
+        """Repeat what was not answered yet; the agent takes the same request once, and says so again."""
+        for request in list(attempt.requests.values()) if attempt.peer is not None else []:
+            self._job.server.send(attempt.peer or b"", request.message())
 
     def _progress(self, attempt: Attempt, message: protocol.Progress) -> None:
         if attempt.adopted and attempt.resuming:
@@ -114,6 +126,9 @@ class Conversation:
             self._ask_again(attempt)  # for a stop or an earlier signal; this signal waits for an answer too
 
     def _resumed(self, attempt: Attempt, message: protocol.Resumed) -> None:
+        if not attempt.resuming:
+            self._job.server.nonsense += 1
+            return
         attempt.resumed = True
         if attempt.base.memory is None:
             self._job.writer.trust(attempt.base)

@@ -47,6 +47,15 @@ class Dumps:
         if not attempt.resuming:
             self.plan_periodic()
 
+    def hindrance(self, attempt: Attempt) -> str:
+        """Why nothing can be saved now, whatever the agent says; ''."""
+        if attempt.rival and self._job.tree.holds(attempt.rival):
+            return (
+                f"processes {attempt.agent_pid} and {attempt.rival} train beside each other, and what is saved of one "
+                "would go on without the other"
+            )
+        return ""
+
     # ---- asking ---------------------------------------------------------------------------------
 
     def save_now(self, reason: str, then: Then) -> None:
@@ -57,6 +66,8 @@ class Dumps:
         if attempt.peer is None:
             note = self._job.ledger.record.extra.get("note") or "the program has not begun to train"
             raise DumpFailedError(f"it can't be saved now: {note}")
+        if why := self.hindrance(attempt):
+            raise DumpFailedError(f"it can't be saved now: {why}")
         self._wishes.append((reason, then))
         self.grant(attempt)
 
@@ -111,7 +122,7 @@ class Dumps:
         """One is due: ask for it, or owe it."""
         attempt.forget_overdue(self._job.loop.now())
         attempt.owed = not attempt.may_ask_periodic()
-        if not attempt.owed and attempt.peer is not None:
+        if not attempt.owed and not self.hindrance(attempt) and attempt.peer is not None:
             deadline = self._job.loop.now() + max(self._job.settings.grace, PERIODIC_SECONDS)
             self._job.server.send(attempt.peer, attempt.ask("periodic", deadline, leave=False))
             self._job.news.tell("asked", reason="periodic", leave=False)
@@ -122,6 +133,9 @@ class Dumps:
         ``reason``: 'signal', 'stop', 'notice' or DRILL.
         """
         if attempt.peer is None:
+            return
+        if why := self.hindrance(attempt):
+            self._stay_unsaved(attempt, why)
             return
         if deadline is None:
             deadline = self._job.loop.now() + self._job.settings.grace
@@ -144,7 +158,8 @@ class Dumps:
             return
         if request is None:
             self._job.server.nonsense += 1
-            segment.unlink(missing_ok=True)  # shared memory: no disk to wait for
+            if message.dump not in attempt.answered:
+                segment.unlink(missing_ok=True)  # shared memory: no disk to wait for
             return
         attempt.writing += 1
         self._copied = self._job.loop.now()
@@ -201,6 +216,10 @@ class Dumps:
             )
             tell_it(f"could not save: {why}; training goes on", "unsaved", why=why)
             return
+        self._stay_unsaved(attempt, why)
+
+    def _stay_unsaved(self, attempt: Attempt, why: str) -> None:
+        """The process was to leave, and can't be saved: it stays."""
         again = (
             f"; {signal_name(self._job.stop.signal)} again ends it unsaved" if self._job.stop.signal else ""
         )

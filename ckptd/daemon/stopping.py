@@ -32,7 +32,7 @@ class Stopping:
         """A signal to ckptd: save and leave; a second SIGINT, or one after a dump that failed, ends it unsaved."""
         attempt, stop = self._job.attempt, self._job.stop
         first = not stop.signal and not stop.failed
-        stop.signal = stop.signal or number
+        stop.signal, stop.revocable = stop.signal or number, False
         stop.deadline = stop.deadline or self._job.loop.now() + self._job.settings.grace
         if attempt is None or attempt.status is not None:
             if self._job.ledger.state == states.BACKOFF:
@@ -67,25 +67,25 @@ class Stopping:
         elif grace is None:
             self.by_signal(signal.SIGTERM)
         else:
-            self.by_notice("ckptd stop", self._job.loop.now() + grace)
+            self.by_notice("ckptd stop", self._job.loop.now() + grace, revocable=False)
 
-    def by_notice(self, cause: str, deadline: float | None) -> None:
+    def by_notice(self, cause: str, deadline: float | None, *, revocable: bool = True) -> None:
         """The job has to go by ``deadline`` (of the loop's clock; None: by the grace)."""
         attempt, stop = self._job.attempt, self._job.stop
         if attempt is None or attempt.status is not None:
-            self._mark(cause, deadline)
+            self._mark(cause, deadline, revocable)
             if self._job.ledger.state == states.BACKOFF:
                 self.without_process()
         elif not attempt.hello:
             # A signal would end the program unsaved, which whoever gave the notice will do soon enough.
             self._job.voice.say(f"{cause}: nothing can be saved yet")
         elif attempt.leave is None:
-            self._mark(cause, deadline)
+            self._mark(cause, deadline, revocable)
             stop.failed = False
             self._dumps.ask_to_leave(attempt, "notice", deadline)
         else:
             # It is leaving already, perhaps to be started again: not any more, and not later than this.
-            self._mark(cause, deadline)
+            self._mark(cause, deadline, revocable)
             self._not_later(attempt)
 
     def _not_later(self, attempt: Attempt) -> None:
@@ -93,15 +93,16 @@ class Stopping:
         if attempt.leave is not None and self._job.stop.deadline < attempt.leave.until:
             self._job.loop.at("deadline", self._job.stop.deadline, lambda: self._end_now(attempt))
 
-    def _mark(self, cause: str, deadline: float | None) -> None:
+    def _mark(self, cause: str, deadline: float | None, revocable: bool) -> None:
         stop = self._job.stop
+        stop.revocable = revocable and (stop.revocable or not stop.signal)
         stop.signal, stop.cause = stop.signal or signal.SIGTERM, stop.cause or cause
         until = self._job.loop.now() + self._job.settings.grace if deadline is None else deadline
         stop.deadline = min(stop.deadline or until, until)
 
     def take_back(self) -> None:
         """No notice stands any more. What is leaving can't be kept, but it is started again at once."""
-        if not self._job.stop.cause:
+        if not self._job.stop.revocable:
             return  # somebody else wants it to end
         cause, self._job.stop = self._job.stop.cause, Stop()
         if self._job.attempt is not None and self._job.attempt.leave is not None:

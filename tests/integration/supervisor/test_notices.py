@@ -137,6 +137,16 @@ def test_a_notice_that_is_withdrawn_while_the_job_leaves_has_it_started_again(fa
     assert run.wait() == 75
 
 
+def test_a_notice_that_is_withdrawn_leaves_a_users_own_stop_alone(fake):
+    run = begun(fake, dump="slow")
+    tell(run, "one", 60, how="leave")
+    run.until(lambda: record(run)["extra"]["state"] == "dumping", "the dump")
+    with Client(record(run)["extra"]["listens"]["at"], "the job") as client:
+        client.ask(control.Halt(new_ask(), 30.0))
+    tell(run, "one", None, withdrawn=True)
+    assert run.wait() == 75
+
+
 def test_of_two_notices_one_withdrawn_the_other_counts(fake):
     run = measured(fake)
     tell(run, "one", MARGIN + 3)
