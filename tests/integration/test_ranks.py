@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 from harness import Action, Line, LiveRun, Said
 
 RANKS = """\
