@@ -31,6 +31,8 @@ SAFETY = 3.0
 """The last dump may take so many times as long as the one before."""
 UNMEASURED = 12.0
 """Seconds that are kept for a dump before one has shown what it takes."""
+NEAR = 2.0
+"""Seconds by which two words for the same moment may differ."""
 AGAIN = 1.0
 """Seconds behind a last dump that failed until the next."""
 ALONE = 2.0
@@ -58,6 +60,10 @@ class Notices:
         self._how: dict[tuple[str, str], str] = {}
         self._watch: Watch | None = None
         self._minded_until = 0.0
+        self._durable = 0.0
+        """When the last checkpoint was."""
+        self._upload_seconds = 0.0
+        """From there until it was at the remote, of the last one."""
         context.news.listeners.append(self._on_news)
 
     # ---- where they come from -------------------------------------------------------------------
@@ -127,16 +133,15 @@ class Notices:
             self._withdrawn(key, notice)
             return
         known = self._standing.get(key)
-        if known == notice:
+        if known is not None and _same(known, notice):
             return
         self._standing[key] = notice
         self._how[key] = how or self._how.get(key) or chosen(self._job.settings.on_notice, notice)
         self._job.news.tell("notice", source=notice.source, kind=notice.kind, id=notice.id, text=notice.text)
-        if known is None or known.deadline != notice.deadline:
-            self._job.voice.warn(
-                f"notice: {notice.text}{self._left_text(notice)}", "notice",
-                source=notice.source, kind=notice.kind, id=notice.id,
-            )  # fmt: skip
+        self._job.voice.warn(
+            f"notice: {notice.text}{self._left_text(notice)}", "notice",
+            source=notice.source, kind=notice.kind, id=notice.id,
+        )  # fmt: skip
         self._act(key, notice, again=known is not None)
 
     def _act(self, key: tuple[str, str], notice: Notice, again: bool) -> None:
@@ -173,7 +178,11 @@ class Notices:
 
     def _on_news(self, name: str, at: float, facts: dict[str, Any]) -> None:
         """What a dump takes is known better, or there is somebody to ask at last."""
-        if name in ("hello", "durable") and not self._job.stop.signal:
+        if name == "durable":
+            self._durable = at
+        elif name == "uploaded" and self._durable:
+            self._upload_seconds = at - self._durable
+        if name in ("hello", "durable", "uploaded") and not self._job.stop.signal:
             self.plan()
         elif name == "unsaved" and facts["leave"] and self._deadlines():
             self._job.loop.after("notice", AGAIN, self.plan)
@@ -204,8 +213,12 @@ class Notices:
 
     def _lead(self) -> float:
         """Seconds before the deadline at which the last dump is asked for."""
-        cost = self._dumps.cost()
-        return MARGIN + (SAFETY * cost if cost is not None else UNMEASURED)
+        cost, attempt = self._dumps.cost(), self._job.attempt
+        waiting = 2 * attempt.step_seconds if attempt is not None else 0.0
+        measured = cost is not None and (self._job.uploads is None or self._upload_seconds > 0)
+        return (
+            MARGIN + waiting + (SAFETY * ((cost or 0.0) + self._upload_seconds) if measured else UNMEASURED)
+        )
 
     def _is_late(self) -> bool:
         deadline = self.deadline()
@@ -216,9 +229,8 @@ class Notices:
         if not self._deadlines():
             return
         deadline = self.deadline()
-        if deadline is None:
-            self._leave()  # it may be any moment
-        elif self._is_late():
+        at_once = "leave" in self._how.values() or None in self._deadlines()  # None: it may be any moment
+        if deadline is None or at_once or self._is_late():
             self._leave()
         else:
             self._job.loop.at("notice", deadline - self._lead(), self.plan)
@@ -254,6 +266,15 @@ def listen(names: str) -> Watch | None:
     from ckptd.notices.watch import Watch
 
     return Watch(sources)
+
+
+def _same(known: Notice, notice: Notice) -> bool:
+    """Whether there is nothing new in it: the moment is told by clocks, and not to the second."""
+    if None in (known.deadline, notice.deadline):
+        near = known.deadline == notice.deadline
+    else:
+        near = abs((known.deadline or 0.0) - (notice.deadline or 0.0)) < NEAR
+    return near and (known.kind, known.text) == (notice.kind, notice.text)
 
 
 def acknowledge(watch: Watch, notices: Iterable[Notice]) -> None:
