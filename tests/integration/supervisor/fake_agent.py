@@ -167,7 +167,7 @@ class Agent:
             crash(KEYS.get("always"), self.step)
             if ATTEMPT == 1:
                 crash(KEYS.get("crash"), self.step)
-            self.send(protocol.Progress(self.step, 0.5))
+            self.send(protocol.Progress(self.step, 0.5, float(KEYS.get("pace", "0.02"))))
             if KEYS.get("hello") == "often" and self.step % 10 == 0:
                 self.say_hello()
             if KEYS.get("due") and self.every and self.step % self.every == 0:

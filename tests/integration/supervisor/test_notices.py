@@ -50,9 +50,9 @@ def begun(fake, *flags, **keys):
     return run
 
 
-def measured(fake, *flags):
+def measured(fake, *flags, **keys):
     """A job of which a dump has shown what one takes."""
-    run = begun(fake, *flags)
+    run = begun(fake, *flags, **keys)
     with Client(record(run)["extra"]["listens"]["at"], "the job") as client:
         client.ask(control.Save(new_ask()), 10)
     return run
@@ -72,6 +72,14 @@ def test_a_late_leave_saves_at_once_trains_on_and_leaves_in_time(fake):
         "notice: the test says one (6 s left)" in run.err or "notice: the test says one (7 s left)" in run.err
     )
     assert "the test says one: saved step" in run.err
+
+
+def test_a_late_leave_reckons_with_long_steps(fake):
+    """The next safe point may be a whole step away."""
+    run = measured(fake, pace=0.8)
+    deadline = tell(run, "one", MARGIN + 4)
+    assert run.wait() == 75
+    assert deadline - time.monotonic() > MARGIN + 0.5
 
 
 def test_leave_at_once(fake):
