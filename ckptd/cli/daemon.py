@@ -75,7 +75,7 @@ def status(context: click.Context, store: Path | None, as_json: bool) -> int:
         print_json(facts)
         return 0
     click.echo(
-        f"daemon of {printable(str(opened.path))}: process {facts['pid']}, {len(facts['jobs'])} jobs run"
+        f"daemon of {printable(str(opened.path))}: process {facts['pid']}, jobs that run: {len(facts['jobs'])}"
     )
     for source in facts["notices"]:
         trouble = f": {printable(source['text'])}" if source["text"] else ""

@@ -6,22 +6,18 @@ An address of a cloud is asked only where the firmware says that this is that cl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 
 from ckptd.errors import UsageError
-from ckptd.notices import alibaba, appears, aws, azure, gcp, logind, slurm
 from ckptd.notices.event import Source
 from ckptd.notices.machine import ALIBABA, AWS, AZURE, GCP, Files, find_cloud
-from ckptd.notices.plugins import find_plugins, plugin_source
 
 AUTO, NONE = "auto", "none"
-BUILT_IN = (aws.NAME, gcp.NAME, azure.NAME, alibaba.NAME, slurm.NAME, logind.NAME, f"{appears.NAME}:PATH")
-_CLOUDS = {AWS: aws.NAME, GCP: gcp.NAME, AZURE: azure.NAME, ALIBABA: alibaba.NAME}
-_ASKED: dict[str, Callable[[Mapping[str, str]], Sequence[Source]]] = {
-    aws.NAME: aws.aws_sources,
-    gcp.NAME: gcp.gcp_sources,
-    azure.NAME: azure.azure_sources,
-    alibaba.NAME: alibaba.alibaba_sources,
-}
+CLOUDS = {AWS: "aws", GCP: "gcp", AZURE: "azure", ALIBABA: "alibaba"}
+"""The name of a cloud's source, and of its module, which has a function NAME_sources. What isn't asked is not imported:
+each start of a job would wait for all of them."""
+SLURM, LOGIND, FILE = "slurm", "logind", "file"
+BUILT_IN = (*CLOUDS.values(), SLURM, LOGIND, f"{FILE}:PATH")
 
 
 def choose(names: str, env: Mapping[str, str], machine: Files) -> list[Source]:
@@ -44,29 +40,47 @@ def choose(names: str, env: Mapping[str, str], machine: Files) -> list[Source]:
 
 def _found(env: Mapping[str, str], machine: Files) -> list[str]:
     """What 'auto' stands for here."""
-    cloud = _CLOUDS.get(find_cloud(machine), "")
-    if cloud == aws.NAME and env.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+    cloud = CLOUDS.get(find_cloud(machine), "")
+    if cloud == CLOUDS[AWS] and env.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         cloud = ""  # so Amazon's own tools take it
     found = [cloud] if cloud else []
-    if env.get(slurm.END, "").isdigit():
-        found.append(slurm.NAME)
-    if logind.has_logind(env, machine):
-        found.append(logind.NAME)
+    if env.get("SLURM_JOB_END_TIME", "").isdigit():
+        found.append(SLURM)
+    if machine.has("/run/systemd/seats") and (env.get("DBUS_SYSTEM_BUS_ADDRESS") or machine.has("/run/dbus")):
+        from ckptd.notices.logind import has_logind
+
+        found += [LOGIND] if has_logind(env, machine) else []
     return found
 
 
 def _make(word: str, env: Mapping[str, str], machine: Files) -> Sequence[Source]:
     name, colon, argument = word.partition(":")
-    if name in _ASKED or name == logind.NAME:
-        if colon:
-            raise UsageError(f"--notices {word}: nothing goes behind {name}")
-        return _ASKED[name](env) if name in _ASKED else [logind.logind_source(env, machine)]
-    if name == slurm.NAME:
-        return [slurm.slurm_source(env, argument)]
-    if name == appears.NAME:
-        return [appears.file_source(argument)]
+    if colon and name in (*CLOUDS.values(), LOGIND):
+        raise UsageError(f"--notices {word}: nothing goes behind {name}")
+    if name in CLOUDS.values():
+        sources: Callable[[Mapping[str, str]], Sequence[Source]]
+        sources = getattr(import_module(f"ckptd.notices.{name}"), f"{name}_sources")
+        return sources(env)
+    if name == LOGIND:
+        from ckptd.notices.logind import logind_source
+
+        return [logind_source(env, machine)]
+    if name == SLURM:
+        from ckptd.notices.slurm import slurm_source
+
+        return [slurm_source(env, argument)]
+    if name == FILE:
+        from ckptd.notices.appears import file_source
+
+        return [file_source(argument)]
+    return _plugin(name, argument)
+
+
+def _plugin(name: str, argument: str) -> list[Source]:
+    from ckptd.notices.plugins import find_plugins, plugin_source
+
     plugins = find_plugins()
     if name in plugins:
         return [plugin_source(plugins[name], argument)]
-    known = [AUTO, NONE, *BUILT_IN, *sorted(plugins.keys() - {*BUILT_IN})]
+    known = [AUTO, NONE, *BUILT_IN, *sorted({*plugins} - {*BUILT_IN})]
     raise UsageError(f"--notices {name}: no such source; there are {', '.join(known)}")
