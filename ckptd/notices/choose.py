@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 from ckptd.errors import UsageError
 from ckptd.notices.event import Source
@@ -46,11 +47,15 @@ def _found(env: Mapping[str, str], machine: Files) -> list[str]:
     found = [cloud] if cloud else []
     if env.get("SLURM_JOB_END_TIME", "").isdigit():
         found.append(SLURM)
-    if machine.has("/run/systemd/seats") and (env.get("DBUS_SYSTEM_BUS_ADDRESS") or machine.has("/run/dbus")):
-        from ckptd.notices.logind import has_logind
-
-        found += [LOGIND] if has_logind(env, machine) else []
+    if _has_logind(env, machine):
+        found.append(LOGIND)
     return found
+
+
+def _has_logind(env: Mapping[str, str], machine: Files) -> bool:
+    """Whether there is a system bus, a logind on it, and dbus-fast."""
+    bus = bool(env.get("DBUS_SYSTEM_BUS_ADDRESS")) or machine.has("/run/dbus/system_bus_socket")
+    return bus and machine.has("/run/systemd/seats") and find_spec("dbus_fast") is not None
 
 
 def _make(word: str, env: Mapping[str, str], machine: Files) -> Sequence[Source]:

@@ -184,12 +184,6 @@ def _take(message: Message, said: asyncio.Queue[bool]) -> None:
         said.put_nowait(bool(message.body[0]))
 
 
-def has_logind(env: Mapping[str, str], machine: Files) -> bool:
-    """Whether there is a system bus, a logind on it, and dbus-fast."""
-    bus = bool(env.get(ADDRESS)) or machine.has(SOCKET)
-    return bus and machine.has("/run/systemd/seats") and find_spec("dbus_fast") is not None
-
-
 def logind_source(env: Mapping[str, str], machine: Files) -> Logind:
     """The source; raises UsageError where dbus-fast isn't installed."""
     if find_spec("dbus_fast") is None:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from ckptd.errors import UsageError
+from ckptd.notices import choose as choosing
 from ckptd.notices import logind
 from ckptd.notices.choose import choose
 from ckptd.notices.machine import Files
@@ -57,16 +58,19 @@ def test_auto_listens_to_slurm_where_a_job_has_an_end(machine):
 
 def test_auto_listens_to_logind_where_it_can(machine, monkeypatch):
     here = machine("", "run/dbus/system_bus_socket", "run/systemd/seats")
-    monkeypatch.setattr(logind, "find_spec", lambda name: object())
+    for module in (logind, choosing):
+        monkeypatch.setattr(module, "find_spec", lambda name: object())
     assert names(choose("auto", {}, here)) == ["logind"]
-    monkeypatch.setattr(logind, "find_spec", lambda name: None)
+    for module in (logind, choosing):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert choose("auto", {}, here) == []
     with pytest.raises(UsageError, match=r"pip install 'ckptd\[logind\]'"):
         choose("logind", {}, here)
 
 
 def test_auto_without_a_bus_or_without_logind(machine, monkeypatch):
-    monkeypatch.setattr(logind, "find_spec", lambda name: object())
+    for module in (logind, choosing):
+        monkeypatch.setattr(module, "find_spec", lambda name: object())
     here = machine("", "run/systemd/seats")
     assert choose("auto", {}, here) == []
     assert names(choose("auto", {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere"}, here)) == ["logind"]
