@@ -174,6 +174,8 @@ class Notices:
     def _saved(self, facts: dict[str, Any], error: CkptdError | None) -> None:
         if error is not None:
             self._job.voice.say(f"could not save for the notice: {error}")
+        if self._watch is not None and not self._deadlines():
+            release(self._watch)  # whoever waits for us need not any more
         self.plan()
 
     def _on_news(self, name: str, at: float, facts: dict[str, Any]) -> None:
@@ -275,6 +277,14 @@ def _same(known: Notice, notice: Notice) -> bool:
     else:
         near = abs((known.deadline or 0.0) - (notice.deadline or 0.0)) < NEAR
     return near and (known.kind, known.text) == (notice.kind, notice.text)
+
+
+def release(watch: Watch) -> None:
+    """Let go on what sources hold up until we are done (logind's shutdown)."""
+    for source in watch.sources:
+        let_go = getattr(source, "release", None)
+        if let_go is not None:
+            let_go()
 
 
 def acknowledge(watch: Watch, notices: Iterable[Notice]) -> None:

@@ -13,19 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptd import control, states
+from ckptd import control
 from ckptd.client import new_ask
-from ckptd.daemon.forms import text_of
 from ckptd.daemon.loop import Loop, Signals
-from ckptd.daemon.notices import acknowledge, listen
+from ckptd.daemon.notices import acknowledge, listen, release
 from ckptd.daemon.notify import Notifier
 from ckptd.daemon.processes import process_id
 from ckptd.daemon.server import Server
 from ckptd.daemon.voice import Voice
 from ckptd.errors import CkptdError, LockedError, UsageError
-from ckptd.host.job import KeptJob, Link, settled
-from ckptd.host.keeper import start_keeper
-from ckptd.host.order import LOG, load_order
+from ckptd.host.jobs import Jobs
 from ckptd.notices.event import LEAVE, Notice, make_room
 from ckptd.store.layout import Store
 from ckptd.store.lock import holder
@@ -35,16 +32,14 @@ if TYPE_CHECKING:
 
 MIND = 2.0
 """Seconds between words to each job that the daemon is there."""
-MINDED = 5 * MIND
-"""Seconds for which a job relies on that."""
-LOOK = 0.05
-"""Seconds between looks at a job that is being started."""
 START_SECONDS = 60.0
 """A job that has not begun by then is reported as slow; it goes on all the same."""
 STOP_SECONDS = 60.0
 """Seconds beyond its grace in which a job that was told to stop has to be gone before the daemon leaves."""
 EXTENSION = 15.0
 """Seconds that a service manager is asked for at a time."""
+EXPIRY = 60.0
+"""Seconds behind its deadline after which what was announced is taken not to come."""
 TURN = 64
 """Messages that are read before timers and signals get their turn."""
 HANDLED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
@@ -67,7 +62,9 @@ class Daemon:
         self._store, self._server, self._signals = store, server, signals
         self._voice, self._notifier = voice, notifier
         self.loop = Loop()
-        self.jobs: dict[str, KeptJob] = {}
+        self.jobs = Jobs(store, self.loop, server.context, voice, lambda: not self._must_go(), self._job_gone)
+        self._going = False
+        """What was announced had not come yet, at the last look."""
         self._standing: dict[tuple[str, str], Notice] = {}
         self._ending = False
         self._end_by = 0.0
@@ -84,8 +81,7 @@ class Daemon:
 
     def run(self) -> None:
         """Until SIGTERM (all jobs are saved and stopped, and started again by the next daemon) or SIGHUP."""
-        for folder in self._store.jobs():
-            self._tend(folder.id)
+        self.jobs.tend_all()
         self._mind()
         self._notifier.ready()
         if self._notifier.watchdog_seconds:
@@ -101,103 +97,10 @@ class Daemon:
 
     # ---- jobs -----------------------------------------------------------------------------------
 
-    def _tend(self, job_id: str, asked: bool = False) -> KeptJob | None:
-        """See to a job: find its ckptd, or start one if it should run, or if somebody ``asked`` for that.
-
-        Returns the job if there is an order for it on this host.
-        """
-        folder = self._store.job(job_id)
-        try:
-            order = load_order(folder)
-        except CkptdError as error:
-            self._voice.say(str(error))
-            return None
-        if order is None or order.host != os.uname().nodename:
-            return None
-        job = self.jobs.setdefault(job_id, KeptJob(folder))
-        if job.keeper is not None:
-            return job
-        owner = holder(folder)
-        if owner is not None:
-            if self._watch_keeper(job, owner.pid):
-                self._voice.detail(f"job {job_id} runs under ckptd {owner.pid}")
-            return job
-        row = job.row()
-        due = order.wanted and not settled(row) and not self._must_go()
-        if (asked or due) and not self._ending:
-            try:
-                self._watch_keeper(job, start_keeper(folder, order, self._store.path))
-                self._voice.say(f"started job {row.name or job_id}", "started", job=job_id, name=row.name)
-            except CkptdError as error:
-                self._voice.warn(str(error), "failed", job=job_id, name=row.name)
-                self._answer(job, error)
-        return job
-
-    def _tend_later(self, job: KeptJob, seconds: float) -> None:
-        def tend() -> None:
-            self._tend(job.id)
-
-        self.loop.after(f"tend:{job.id}", seconds, tend)
-
-    def _watch_keeper(self, job: KeptJob, keeper: int) -> bool:
-        try:
-            job.watched = os.pidfd_open(keeper)
-        except ProcessLookupError:
-            self._tend_later(job, LOOK)
-            return False
-        job.keeper, job.since = keeper, self.loop.now()
-        self.loop.watch(job.watched, lambda: self._keeper_gone(job))
-        self._connect(job)
-        return True
-
-    def _connect(self, job: KeptJob) -> None:
-        """Once its ckptd has said where it listens."""
-        if job.keeper is None or job.link is not None:
-            return
-        endpoint = job.endpoint()
-        if endpoint:
-            job.link = Link(self._server.context, endpoint)
-            self.loop.watch(job.link.socket, lambda: self._on_link(job))
-            self._mind_one(job)
-        else:
-            self.loop.after(f"connect:{job.id}", LOOK, lambda: self._connect(job))
-
-    def _keeper_gone(self, job: KeptJob) -> None:
-        status = _reap(job.keeper)
-        self.loop.forget(job.watched)
-        if job.link is not None:
-            self.loop.forget(job.link.socket)
-        job.release()
-        row = job.row()
-        if row.state in states.LIVE or row.state == states.LOST:
-            delay = job.died(self.loop.now())
-            self._voice.say(
-                f"the ckptd of job {row.name or job.id} has died: starting another in {delay:g} s"
-            )
-            self._tend_later(job, delay)
-        else:
-            self._voice.say(
-                f"job {row.name or job.id}: {row.state}{f', {row.why}' if row.why else ''}", "over",
-                job=job.id, name=row.name, state=row.state, status=status,
-            )  # fmt: skip
-            self._answer(job, _why_not(job, status))
-        if (
-            self._azure_ack
-            and self._watch is not None
-            and not any(each.keeper for each in self.jobs.values())
-        ):
-            acknowledge(self._watch, self._standing.values())
-        if self._ending:
-            self._look_for_end()
-
-    def _on_link(self, job: KeptJob) -> None:
-        for message in job.link.receive() if job.link is not None else []:
-            if isinstance(message, control.Reply) and not message.status and message.facts:
-                job.facts = message.facts
-
     def _mind(self) -> None:
-        for job in self.jobs.values():
-            self._mind_one(job)
+        for job in self.jobs.running():
+            self.jobs.mind(job, self._standing.values())
+        self._look_for_reprieve()
         self._tell_status()
         self._publish()
         self.loop.after("mind", MIND, self._mind)
@@ -205,12 +108,12 @@ class Daemon:
     def _publish(self) -> None:
         """For who reads figures."""
         if self._exporter is not None:
-            self._exporter.jobs = [job.facts for job in self.jobs.values() if job.facts]
+            self._exporter.jobs = [job.facts for job in self.jobs.running() if job.facts]
             self._exporter.sources = self.facts()["notices"]
 
     def _tell_status(self) -> None:
         """For ``systemctl status``: how many run, and what was last heard of some of them."""
-        rows = [job.row() for job in self.jobs.values() if job.keeper is not None]
+        rows = [job.row() for job in self.jobs.running()]
         shown = [
             f"{row.name or row.id} {row.state}" + (f" step {row.step}" if row.step else "")
             for row in rows[:5]
@@ -219,12 +122,6 @@ class Daemon:
         text = "; ".join([text, *shown, *(["..."] if rows[5:] else [])])
         if text != self._status and self._notifier.status(text):
             self._status = text
-
-    def _mind_one(self, job: KeptJob) -> None:
-        if job.link is not None:
-            job.link.send(control.Mind(new_ask(), MINDED))
-            for notice in self._standing.values():
-                job.hand_on(notice)
 
     # ---- requests -------------------------------------------------------------------------------
 
@@ -271,12 +168,9 @@ class Daemon:
     def _start(self, peer: bytes, request: control.Start) -> None:
         if self._ending:
             raise LockedError("the daemon is stopping: start the job when it is back")
-        known = self.jobs.get(request.job)
-        if (known is not None and known.keeper is not None) or holder(
-            self._store.job(request.job)
-        ) is not None:
+        if holder(self._store.job(request.job)) is not None:
             raise LockedError(f"job {request.job} runs already: ckptd status {request.job}")
-        job = self._tend(request.job, asked=True)
+        job = self.jobs.tend(request.job, asked=True)
         if job is None:
             raise UsageError(
                 f"there is no order for job {request.job} on this host: ckptd run --detach gives one"
@@ -287,35 +181,13 @@ class Daemon:
             status, text = (error.status, str(error)) if error is not None else (0, "")
             self._server.send(peer, control.Reply(request.ask, status, text, facts))
 
-        job.waiting.append(answer)
-        if job.keeper is None:
-            self._answer(job, UsageError(f"job {request.job} is not to be started: it is {job.row().state}"))
-        else:
-            self._look_for_start(job, self.loop.now() + START_SECONDS)
-
-    def _look_for_start(self, job: KeptJob, until: float) -> None:
-        row = job.row()
-        if row.state in states.WITH_PROCESS and row.supervisor is not None:
-            self._answer(job, None)
-        elif job.waiting and self.loop.now() < until:
-            self.loop.after(f"start:{job.id}", LOOK, lambda: self._look_for_start(job, until))
-        elif job.waiting:
-            self._answer(job, None)
-
-    def _answer(self, job: KeptJob, error: CkptdError | None) -> None:
-        waiting, job.waiting = job.waiting, []
-        for answer in waiting:
-            answer(error)
+        self.jobs.await_start(job, answer, self.loop.now() + START_SECONDS)
 
     def facts(self) -> dict[str, Any]:
         """For whoever asks how the daemon fares."""
         return {
             "pid": os.getpid(),
-            "jobs": {
-                job.id: {"pid": job.keeper, **job.facts}
-                for job in self.jobs.values()
-                if job.keeper is not None
-            },
+            "jobs": {job.id: {"pid": job.keeper, **job.facts} for job in self.jobs.running()},
             "notices": [asdict(each) for each in (self._watch.health() if self._watch is not None else [])],
             "standing": [asdict(each) for each in self._standing.values()],
             "ending": self._ending,
@@ -340,19 +212,37 @@ class Daemon:
             self._standing.pop(key, None)
         else:
             self._standing[key] = notice
-        for job in self.jobs.values():
+        for job in self.jobs.running():
             job.hand_on(notice)
-        if notice.withdrawn and not self._must_go():
-            for job in list(self.jobs.values()):
-                if job.keeper is None:
-                    self._tend(job.id)
+        self._look_for_reprieve()
+        self._look_for_idle()
+
+    def _look_for_reprieve(self) -> None:
+        """What was announced was withdrawn, or its time has passed and we are still here: jobs that left come back."""
+        now = self.loop.now()
+        for key, notice in list(self._standing.items()):
+            if notice.deadline is not None and notice.deadline + EXPIRY < now:
+                del self._standing[key]
+        before, self._going = self._going, self._must_go()
+        if before and not self._going:
+            self.jobs.tend_all()
+
+    def _look_for_idle(self) -> None:
+        """Nothing runs any more: what was announced may begin."""
+        if self._watch is None or not self._must_go() or self.jobs.running():
+            return
+        release(self._watch)
+        if self._azure_ack:
+            acknowledge(self._watch, self._standing.values())
+
+    def _job_gone(self) -> None:
+        self._look_for_idle()
+        if self._ending:
+            self._look_for_end()
 
     def _must_go(self) -> bool:
         """This machine goes away: a job that has left stays so."""
-        return any(
-            notice.kind == LEAVE and (notice.deadline is None or notice.deadline > self.loop.now())
-            for notice in self._standing.values()
-        )
+        return any(notice.kind == LEAVE for notice in self._standing.values())
 
     # ---- the end --------------------------------------------------------------------------------
 
@@ -367,18 +257,18 @@ class Daemon:
         """Save and stop all jobs. They stay wanted: the next daemon starts them again."""
         if self._ending:
             return
-        self._ending = True
+        self._ending = self.jobs.closed = True
         self._voice.say("stopping: saving all jobs, which the next start of the daemon takes up again")
         self._notifier.stopping()
-        for job in self.jobs.values():
-            if job.keeper is not None and job.link is not None:
+        for job in self.jobs.running():
+            if job.link is not None:
                 job.link.send(control.Halt(new_ask(), None))
             elif job.keeper is not None:
                 os.kill(job.keeper, signal.SIGTERM)
         self._end_by = (
             self.loop.now()
             + STOP_SECONDS
-            + max((float(job.facts.get("grace") or 0.0) for job in self.jobs.values()), default=0.0)
+            + max((float(job.facts.get("grace") or 0.0) for job in self.jobs.running()), default=0.0)
         )
         self._ask_for_time()
         self._look_for_end()
@@ -390,34 +280,11 @@ class Daemon:
             self.loop.after("extend", EXTENSION / 3, self._ask_for_time)
 
     def _look_for_end(self) -> None:
-        left = [job for job in self.jobs.values() if job.keeper is not None]
+        left = self.jobs.running()
         if left and self.loop.now() > self._end_by:
             names = ", ".join(job.row().name or job.id for job in left)
             self._voice.say(f"not waiting any longer for {names}: the ckptd of each goes on to save it")
         self.over = not left or self.loop.now() > self._end_by
-
-
-def _reap(pid: int | None) -> int | None:
-    """The exit status of a child that has ended; None if it was the child of an earlier daemon."""
-    try:
-        _, raw = os.waitpid(pid or -1, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(raw)
-
-
-def _why_not(job: KeptJob, status: int | None) -> CkptdError | None:
-    """Why a job that was just asked for has ended at once; None if it ended well."""
-    if status == 0:
-        return None
-    try:
-        lines = (job.folder.path / LOG).read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    said = [text for text in map(text_of, lines) if text]
-    error = CkptdError(said[-1] if said else f"job {job.id} has ended: ckptd logs {job.id} has its output")
-    error.status = status if status is not None and status > 0 else 1
-    return error
 
 
 def describe(store: Path, endpoint: str) -> dict[str, Any]:

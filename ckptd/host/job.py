@@ -41,6 +41,8 @@ class KeptJob:
     """What its ckptd told of itself last."""
     told: set[tuple[str, str, float | None, bool]] = field(default_factory=set)
     """Notices that were handed on."""
+    failure: CkptdError | None = None
+    """Why its ckptd could not be started."""
     waiting: list[Callable[[CkptdError | None], None]] = field(default_factory=list)
     """Who asked for its start, and waits for it."""
 

@@ -248,3 +248,20 @@ def test_a_foreground_job_takes_requests_too(host):
         assert host.ckptd("stop", "front").returncode == 0
         run.communicate(timeout=30)
         assert run.returncode == 75
+
+
+def test_a_notice_reaches_all_jobs_and_one_withdrawn_brings_them_back(host):
+    leave = host.folder / "leave"
+    host.start("--notices", f"file:{leave}")
+    jobs = [host.job(10_000, name, flags=("--on-notice", "leave")) for name in ("one", "two")]
+    for job in jobs:
+        host.steps(job, 3)
+    leave.write_text("60s")
+    for name in ("one", "two"):
+        host.ended(name, "stopped")
+    assert host.json("daemon", "status")["standing"][0]["source"] == "file"
+    leave.unlink()
+    for name in ("one", "two"):
+        host.until(lambda name=name: host.row(name)["state"] == "running", f"{name} to come back")
+        assert host.row(name)["attempt"] == 2
+    assert host.stop() == 0
