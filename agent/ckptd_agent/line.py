@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 HEARTBEAT = 1000
 """Milliseconds between heartbeats, and to wait for an answer: a frozen supervisor is seen after two."""
 HEARD = 16
-"""Messages from the supervisor that wait for us; what comes then waits on its side."""
+"""Messages from the supervisor that are read before others get their turn."""
+ANEW = 1.0
+"""Seconds without a connection after which a new one is made: where what came was not ZeroMQ's protocol, or too long,
+ZeroMQ doesn't try again by itself."""
 TIRED = 100
 """Failures in a row after which the thread gives up."""
 T = TypeVar("T")
@@ -59,11 +62,17 @@ class _Line:
         self.state, self.ear, self.zmq, self.protocol = state, ear, zmq, protocol
         self.hello = protocol.pack_inward(hello)
         self.greeted = True
+        self.asked = ""
+        """Id of the last request for a dump; '' once the supervisor is done with it."""
+        self.told: Message | None = None
+        """The answer to it."""
         # Never term(): that can hang an exit. Context and sockets die with the process.
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         for option, value in (
-            (zmq.LINGER, 0), (zmq.IMMEDIATE, 1), (zmq.SNDHWM, link.ROOM), (zmq.RCVHWM, HEARD),
+            # No IMMEDIATE, and no bound that is ever met: with either, a supervisor that floods us and then goes can
+            # make ZeroMQ 4.3 abort the process (fq.cpp: !_more; stream_engine_base.cpp: _input_stopped, !_io_error).
+            (zmq.LINGER, 0), (zmq.SNDHWM, link.ROOM), (zmq.RCVHWM, 0),
             (zmq.MAXMSGSIZE, protocol.MAX_BYTES),
             (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 0),
             (zmq.HEARTBEAT_IVL, HEARTBEAT), (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT),
@@ -71,7 +80,8 @@ class _Line:
             self.socket.set(option, value)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.monitor.set(zmq.LINGER, 0)
-        self.socket.connect(os.environ["CKPTD_ENDPOINT"])
+        self.endpoint, self.patience = os.environ["CKPTD_ENDPOINT"], ANEW
+        self.socket.connect(self.endpoint)
         self.poller = zmq.Poller()
         for source in (self.socket, self.monitor, state.reader):
             self.poller.register(source, zmq.POLLIN)
@@ -82,8 +92,10 @@ class _Line:
         self._drain()
         now = monotonic()
         times = [self.ear.tick(now)]
-        if self.state.was_up and not self.state.up and now < self.state.dropped + link.PATIENCE:
-            times.append(self.state.dropped + link.PATIENCE)
+        if self.state.was_up and not self.state.up:
+            if now < self.state.dropped + link.PATIENCE:
+                times.append(self.state.dropped + link.PATIENCE)
+            times.append(self._connect_anew(now))
         left = min((max(0.0, time - now) for time in times if time is not None), default=None)
         full = self.state.up and (self.state.queue or not self.greeted)
         self.poller.modify(self.socket, self.zmq.POLLIN | (self.zmq.POLLOUT if full else 0))
@@ -95,6 +107,14 @@ class _Line:
         if ready.get(self.socket, 0) & self.zmq.POLLIN:
             self._receive()
 
+    def _connect_anew(self, now: float) -> float:
+        """Begin again, if it is time to; when it is the next time."""
+        if now >= self.state.dropped + self.patience:
+            self.patience = 4 * self.patience
+            self.socket.disconnect(self.endpoint)
+            self.socket.connect(self.endpoint)
+        return self.state.dropped + self.patience
+
     def _watch(self) -> None:
         """Follow the connection."""
         state = self.state
@@ -102,6 +122,7 @@ class _Line:
             if event == self.zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.greeted = False  # a new supervisor at the same place must learn who we are
                 state.up = state.was_up = True
+                self.patience = ANEW
             else:
                 state.up, state.dropped = False, monotonic()
         self._ring()
@@ -117,8 +138,9 @@ class _Line:
         return int.from_bytes(self.monitor.recv_multipart(self.zmq.NOBLOCK)[0][:2], sys.byteorder)
 
     def _frame(self) -> bytes:
-        frame: bytes = self.socket.recv(self.zmq.NOBLOCK)
-        return frame
+        # All frames of a message: to give up a connection in the midst of one would be the end of the process.
+        frames: list[bytes] = self.socket.recv_multipart(self.zmq.NOBLOCK)
+        return frames[0] if len(frames) == 1 else b""
 
     def _pending(self, receive: Callable[[], T]) -> list[T]:
         """What can be received at once; some of it only if it is much, so that all get their turn."""
@@ -133,13 +155,18 @@ class _Line:
     def _take(self, message: Message) -> None:
         protocol, state = self.protocol, self.state
         if isinstance(message, protocol.Dump):
-            state.dump = message
+            if message.dump != self.asked:
+                self.asked, self.told, state.dump = message.dump, None, message
+            elif self.told is not None:  # it was lost on its way
+                link.send(self.told)
         elif isinstance(message, protocol.Welcome):
             state.greeting = message
         elif isinstance(message, (protocol.Saved, protocol.Unsaved)):
             while len(state.answers) > link.ROOM:  # nobody waited for them
                 state.answers.pop(next(iter(state.answers)), None)
             state.answers[message.dump] = message
+            if message.dump == self.asked:
+                self.asked = ""
             self._ring()
             if state.engine is not None:
                 state.engine.answered(message)
@@ -182,6 +209,8 @@ class _Line:
                     if not link.is_progress(message):
                         state.sent = monotonic()
                     self.ear.told(message)
+                    if isinstance(message, (self.protocol.Dumped, self.protocol.Undumped)):
+                        self.told = message if message.dump == self.asked else None
                 except self.zmq.Again:
                     state.queue.appendleft(message)
                     raise

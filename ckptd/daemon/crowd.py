@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import zmq
 
 MOST = 512
 """Connections. A job has one or two, and a command of the user's one for as long as it asks."""
-FEW = 2
-"""So many, and nobody looks at what they take: the agent, and the daemon."""
-ROOM = 256 << 20
+ROOM = 128 << 20
 """Bytes by which this process may grow while there are more. ZeroMQ keeps a message of many frames until the last has
 come, and has no bound for that."""
-LOOK = 2.0
+LOOK = 0.1
 """Seconds between looks at that."""
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
 
 class Crowd:
     """Follows the connections of one socket. To be made before it is bound."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], watched: zmq.Socket[bytes]) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], watched: zmq.Socket[bytes], usual: int, floor: int = 0
+    ) -> None:
+        """``usual``: up to so many, nobody looks at what they take; ``floor``: bytes before there were more."""
         self.present = 0
-        self._floor = anonymous_bytes()
+        self._usual = usual
+        self._floor = floor or anonymous_bytes()
         at = f"inproc://crowd-{id(self)}"
         watched.monitor(at, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self.socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
@@ -35,15 +39,17 @@ class Crowd:
         self._count()
         if self.present > MOST:
             return True
-        if self.present <= FEW:
+        if self.present <= self._usual:
             self._floor = anonymous_bytes()
             return False
+        if _trim is not None and anonymous_bytes() - self._floor > ROOM:
+            _trim(0)  # what is free already is no reason
         return anonymous_bytes() - self._floor > ROOM
 
     @property
     def look_again(self) -> float | None:
         """In how many seconds to ask again though nobody has come; None: no need to."""
-        return LOOK if self.present > FEW else None
+        return LOOK if self.present > self._usual else None
 
     def _count(self) -> None:
         while True:
@@ -54,16 +60,17 @@ class Crowd:
             event = int.from_bytes(kind[:2], "little")
             self.present += 1 if event == zmq.EVENT_ACCEPTED else -1
 
-    def close(self, watched: zmq.Socket[bytes]) -> None:
-        """Follow no longer."""
+    def close(self, watched: zmq.Socket[bytes]) -> int:
+        """Follow no longer; returns the floor."""
         watched.disable_monitor()
         self.socket.close(0)
+        return self._floor
 
 
-def anonymous_bytes() -> int:
-    """Memory of this process that is no file's; 0 where the kernel doesn't say."""
+def anonymous_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Memory of a process that is no file's; 0 where the kernel doesn't say."""
     try:
-        text = Path("/proc/self/status").read_text()
+        text = status.read_text()
     except OSError:
         return 0
     for line in text.splitlines():

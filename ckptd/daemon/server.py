@@ -33,8 +33,9 @@ class Server:
     The listening socket is ours, so that the ROUTER can be made anew without anybody missing it.
     """
 
-    def __init__(self, place: Place) -> None:
-        """Bind. Raises CkptdError."""
+    def __init__(self, place: Place, usual: int = 0) -> None:
+        """Bind. ``usual``: so many connections are there as long as we are. Raises CkptdError."""
+        self._usual = usual
         self.nonsense = 0
         """Frames that were not messages of ours."""
         self.undelivered = 0
@@ -56,7 +57,7 @@ class Server:
             self.close()
             raise CkptdError(f"can't listen on {place.socket}: {os.strerror(error.errno or 0)}") from error
 
-    def _open(self) -> None:
+    def _open(self, floor: int = 0) -> None:
         self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.LINGER, 0), (zmq.SNDHWM, OUTWARD), (zmq.RCVHWM, INWARD), (zmq.ROUTER_MANDATORY, 1),
@@ -66,7 +67,7 @@ class Server:
             (zmq.IPC_FILTER_UID, os.geteuid()), (zmq.IPC_FILTER_UID, 0),
         ):  # fmt: skip
             self.socket.setsockopt(option, value)
-        self._crowd = Crowd(self.context, self.socket)
+        self._crowd = Crowd(self.context, self.socket, self._usual, floor)
         self.socket.bind(self._endpoint)
 
     def serve(self, loop: Loop, callback: Callable[[], None]) -> None:
@@ -95,9 +96,9 @@ class Server:
         self.renewed += 1
         loop.forget(self.socket)
         loop.forget(self._crowd.socket)
-        self._crowd.close(self.socket)
+        floor = self._crowd.close(self.socket)
         self.socket.close(0)
-        self._open()
+        self._open(floor)
         loop.watch(self.socket, callback)
         loop.watch(self._crowd.socket, self._look)
 

@@ -98,7 +98,7 @@ def _run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy,
         stack.callback(place.close)
         segments = SegmentFolder(key, folder.path / SPILLED, keep=goes_on)
         stack.callback(segments.close)
-        server = Server(place)
+        server = Server(place, usual=2 if settings.kept else 1)  # the agent, and the daemon
         stack.callback(server.close)
         processes.become_subreaper()
         signals = stack.enter_context(Signals(HANDLED | set(settings.notice_signals)))
