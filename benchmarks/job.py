@@ -50,6 +50,10 @@ class Line:
     match: re.Match[str]
 
 
+class EndedError(click.ClickException):
+    """The program has ended, and did not say what was waited for."""
+
+
 class Job:
     """``ckptd run`` of a program (or the program alone), from its start to its end."""
 
@@ -97,8 +101,10 @@ class Job:
                         if found == count:
                             return Line(moment, text, match)
                 looked = len(self._lines)
-                if time.monotonic() > until or (self.process.poll() is not None and not self._reading()):
-                    raise click.ClickException(self._told(f"no line like {pattern.pattern!r}"))
+                ended = self.process.poll() is not None and not self._reading()
+                if time.monotonic() > until or ended:
+                    told = self._told(f"no line like {pattern.pattern!r}")
+                    raise EndedError(told) if ended else click.ClickException(told)
                 self._came.wait(0.5)
 
     def lines(self, pattern: re.Pattern[str]) -> list[Line]:

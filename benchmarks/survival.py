@@ -70,27 +70,33 @@ class Chain:
         self.words = [str(job.PROGRAMS / SHAPES[shape]), "--bytes", str(size), "--turns", str(turns)]
         self.at = 0
         """How many of the plain run's lines have been printed."""
+        self.left: list[str] = []
+        """Phases that it came to its end before: it is not known beforehand which turn a phase is met in."""
 
     def run(self, plan: Sequence[str], plain: list[str], files: dict[str, bytes]) -> Iterator[Trial]:
         """Preempt it in those phases; each trial is given out when the next start has shown what it cost."""
         before: Trial | None = None
         trials: list[Trial] = []
-        for phase in [*plan, ""]:
+        for number, phase in enumerate([*plan, ""]):
             with self._start() as run:
                 first = run.wait(re.compile("(?!ckptd: )")).text
                 if before is not None:
                     before.lost = self._lost(first, plain)
-                if phase:
-                    trials.append(self._preempt(run, phase))
-                    before = trials[-1]
-                else:
-                    run.finish()
+                trial = self._preempt(run, phase) if phase else None
+                if trial is not None:
+                    trials.append(trial)
+                run.finish()
                 said = [line.text for line in run.lines(re.compile("(?!ckptd: )"))]
             due = plain[self.at :]
             wrong = next((line for line, other in zip_longest(said, due[: len(said)]) if line != other), None)
             self.at += len(said)
-            if before is not None and wrong is not None:
-                before.lost, before.wrong = -1, wrong
+            blamed = before or trial  # what a start prints is owed to the preemption before it
+            if blamed is not None and wrong is not None:
+                blamed.lost, blamed.wrong = -1, wrong
+            before = trial
+            if trial is None:
+                self.left = list(plan[number:])
+                break
         present = {p.name: p.read_bytes() for p in self.folder.iterdir() if p.is_file()}
         if self.at != len(plain) or present != files:
             for each in trials:
@@ -110,10 +116,14 @@ class Chain:
         again, self.at = back < self.at, back
         return max(lost, 1) if again else 0
 
-    def _preempt(self, run: job.Job, phase: str) -> Trial:
+    def _preempt(self, run: job.Job, phase: str) -> Trial | None:
+        """None: it came to its end before it came to that phase."""
         pattern, length = PHASES[phase]
         shown = run.wait(re.compile("(?!ckptd: )")).time  # it has resumed
-        run.wait(pattern, since=shown)
+        try:
+            run.wait(pattern, since=shown)
+        except job.EndedError:
+            return None
         time.sleep(random.uniform(0, length))
         own = psutil.Process(run.process.pid)
         everyone = [*own.children(recursive=True), own]
@@ -158,11 +168,14 @@ def measure(
             for size in sizes:
                 plain, files = _plain(folder, shape, size, turns)
                 for grace in graces:
-                    with job.emptied(folder, "chain") as place:
-                        chain = Chain(place, shape, size, grace, turns)
-                        for trial in chain.run(plan, plain, files):
-                            found.append(trial)
-                            progress.advance(task)
+                    todo = list(plan)
+                    while todo:
+                        with job.emptied(folder, "chain") as place:
+                            chain = Chain(place, shape, size, grace, turns)
+                            for trial in chain.run(todo, plain, files):
+                                found.append(trial)
+                                progress.advance(task)
+                            todo = chain.left
         about = machine.describe(folder)
     return {
         "machine": about, "trials": trials, "minutes": round((time.monotonic() - began) / 60, 1),
