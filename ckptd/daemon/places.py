@@ -125,7 +125,8 @@ class SegmentFolder:
         ``keep``: what lies there may be used yet: copies that are complete, rooms of a process that runs.
         """
         name = f"ckptd-{os.geteuid()}-{key}"
-        self.in_memory = shm.is_dir() and os.access(shm, os.W_OK | os.X_OK)
+        usable = shm.is_dir() and os.access(shm, os.W_OK | os.X_OK)
+        self.in_memory = usable and not _taken(shm / name)
         self.path = shm / name if self.in_memory else fallback
         self.spill = fallback
         """Where storages go that memory has no room for."""
@@ -165,7 +166,9 @@ class SegmentFolder:
 
     def belong_to(self, process: ProcessId) -> None:
         """As long as this process lives, nobody else clears the folder: not even if this ckptd is killed."""
-        (self.path / _OWNER).write_text(f"{process.pid} {process.started}")
+        path = self.path / _OWNER
+        path.touch(mode=0o600)
+        path.write_text(f"{process.pid} {process.started}")
 
     def complete(self, after: int = -1) -> list[Copy]:
         """Copies that are complete, of steps after ``after``: the oldest first."""
@@ -192,6 +195,14 @@ class SegmentFolder:
         if self.spill.is_dir():
             _remove(self.spill)
         os.close(self._fd)
+
+
+def _taken(path: Path) -> bool:
+    """Another user has put something there, where all may: we do without."""
+    try:
+        return path.lstat().st_uid != os.geteuid()
+    except OSError:
+        return False
 
 
 _OWNER = "process"
