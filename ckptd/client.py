@@ -32,8 +32,11 @@ def new_ask() -> str:
 class Client:
     """A connection to one socket. Use as a context manager."""
 
-    def __init__(self, endpoint: str, who: str, pid: int = 0) -> None:
-        """``who``: as the tail of a sentence that begins with 'nobody answers for'; ``pid``: its process, if known.
+    def __init__(
+        self, endpoint: str, who: str, pid: int = 0, curve: tuple[bytes, bytes, bytes] | None = None
+    ) -> None:
+        """``who``: as the tail of a sentence that begins with 'nobody answers for'; ``pid``: its process, if known;
+        ``curve``: our public key, our secret one, and the other side's public one, on TCP.
 
         Raises NoDaemonError: that process has ended.
         """
@@ -46,6 +49,8 @@ class Client:
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_BYTES)
+        if curve is not None:
+            self._socket.curve_publickey, self._socket.curve_secretkey, self._socket.curve_serverkey = curve
         self._socket.connect(endpoint)
 
     def ask(self, request: control.Request, patience: float = PATIENCE) -> dict[str, Any]:
@@ -74,7 +79,10 @@ class Client:
 
     def send(self, request: control.Request) -> None:
         """Send a request whose answers ``hear`` gives."""
-        self._socket.send(protocol.pack(request))
+        try:
+            self._socket.send(protocol.pack(request), zmq.NOBLOCK)
+        except zmq.Again:
+            return  # the other side has turned us away: nobody answers
 
     def hear(self, patience: float) -> Iterator[protocol.Message]:
         """Messages as they come, for ``patience`` seconds, or until its process has ended."""

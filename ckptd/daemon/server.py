@@ -35,6 +35,19 @@ class Server:
 
     def __init__(self, place: Place, usual: int = 0) -> None:
         """Bind. ``usual``: so many connections are there as long as we are. Raises CkptdError."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            place.socket.unlink(missing_ok=True)
+            made.bind(str(place.socket))
+            place.socket.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            made.listen(BACKLOG)
+        except OSError as error:
+            made.close()
+            raise CkptdError(f"can't listen on {place.socket}: {os.strerror(error.errno or 0)}") from error
+        self._set_up(made, place.endpoint, usual)
+
+    def _set_up(self, listening: socket.socket, endpoint: str, usual: int = 0) -> None:
+        """Raises CkptdError."""
         self._usual = usual
         self.nonsense = 0
         """Frames that were not messages of ours."""
@@ -43,32 +56,34 @@ class Server:
         self.renewed = 0
         """How often all connections were ended because they were too many, or what they had sent too much."""
         self.context = zmq.Context()
-        self._endpoint = place.endpoint
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._endpoint = endpoint
+        self._listening = listening
+        listening.setblocking(False)
         self._serving: tuple[Loop, Callable[[], None]] | None = None
         raise_limit()
         try:
-            place.socket.unlink(missing_ok=True)
-            self._listening.bind(str(place.socket))
-            place.socket.chmod(stat.S_IRUSR | stat.S_IWUSR)
-            self._listening.listen(BACKLOG)
             self._open()
-        except (zmq.ZMQError, OSError) as error:
+        except zmq.ZMQError as error:
             self.close()
-            raise CkptdError(f"can't listen on {place.socket}: {os.strerror(error.errno or 0)}") from error
+            raise CkptdError(f"can't listen on {endpoint}: {os.strerror(error.errno or 0)}") from error
 
     def _open(self, floor: int = 0) -> None:
         self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.LINGER, 0), (zmq.SNDHWM, OUTWARD), (zmq.RCVHWM, INWARD), (zmq.ROUTER_MANDATORY, 1),
             (zmq.MAXMSGSIZE, protocol.MAX_INWARD),  # a peer that sends more is cut off
-            (zmq.HANDSHAKE_IVL, GREETING), (zmq.USE_FD, os.dup(self._listening.fileno())),
-            # A second lock behind the folder's mode: root can do anything anyway.
-            (zmq.IPC_FILTER_UID, os.geteuid()), (zmq.IPC_FILTER_UID, 0),
+            (zmq.HANDSHAKE_IVL, GREETING), (zmq.USE_FD, os.dup(self._listening.fileno())), *self.options(),
         ):  # fmt: skip
             self.socket.setsockopt(option, value)
         self._crowd = Crowd(self.context, self.socket, self._usual, floor)
         self.socket.bind(self._endpoint)
+
+    def options(self) -> tuple[tuple[int, int | bytes], ...]:
+        """What only this socket has: a second lock behind the folder's mode. Root can do anything anyway."""
+        return (zmq.IPC_FILTER_UID, os.geteuid()), (zmq.IPC_FILTER_UID, 0)
+
+    def check(self, request: control.Request) -> None:
+        """Whether whoever can open this socket may ask for that. Raises UsageError."""
 
     def serve(self, loop: Loop, callback: Callable[[], None]) -> None:
         """Call back whenever there is something to receive; and see that there are not too many connections."""

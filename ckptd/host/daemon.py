@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptd import control
 from ckptd.client import new_ask
+from ckptd.daemon.dumps import Then
 from ckptd.daemon.loop import Loop, Signals
 from ckptd.daemon.notices import acknowledge, listen, release
 from ckptd.daemon.notify import Notifier
@@ -49,17 +50,10 @@ class Daemon:
     """Runs until it is told to end. ``renew`` is set if that was to start itself anew."""
 
     def __init__(
-        self,
-        store: Store,
-        server: Server,
-        signals: Signals,
-        voice: Voice,
-        notices: str,
-        notifier: Notifier,
-        azure_ack: bool = False,
-        exporter: Exporter | None = None,
-    ) -> None:
-        self._store, self._server, self._signals = store, server, signals
+        self, store: Store, server: Server, signals: Signals, voice: Voice, notices: str, notifier: Notifier,
+        azure_ack: bool = False, exporter: Exporter | None = None,
+    ) -> None:  # fmt: skip
+        self._store, self._signals = store, signals
         self._voice, self._notifier = voice, notifier
         self.loop = Loop()
         self.jobs = Jobs(store, self.loop, server.context, voice, lambda: not self._must_go(), self._job_gone)
@@ -74,7 +68,7 @@ class Daemon:
         self._exporter = exporter
         self._status = ""
         self._watch = listen(notices)
-        server.serve(self.loop, self._on_socket)
+        self.serve(server)
         self.loop.watch(signals.fileno(), self._on_signals)
         if self._watch is not None:
             self.loop.watch(self._watch.fileno(), self._on_watch)
@@ -125,32 +119,41 @@ class Daemon:
 
     # ---- requests -------------------------------------------------------------------------------
 
-    def _on_socket(self) -> None:
+    def serve(self, server: Server) -> None:
+        """Answer on this socket."""
+        server.serve(self.loop, lambda: self._on_socket(server))
+
+    def _on_socket(self, server: Server) -> None:
         for _ in range(TURN):
-            received = self._server.receive()
+            received = server.receive()
             if received is None:
                 return
             peer, message = received
             if not isinstance(message, control.Request):
-                self._server.nonsense += 1
+                server.nonsense += 1
                 continue
             try:
-                self._on_request(peer, message)
+                self._on_request(server, peer, message)
             except Exception as error:  # noqa: BLE001 - no message may be the end of the daemon
-                self._server.nonsense += 1
+                server.nonsense += 1
                 what = f"{type(error).__name__}: {error}"
                 self._voice.say(f"a {type(message).__name__} could not be dealt with: {what}")
 
-    def _on_request(self, peer: bytes, request: control.Request) -> None:
+    def _on_request(self, server: Server, peer: bytes, request: control.Request) -> None:
+        def reply(facts: dict[str, Any], error: CkptdError | None = None) -> None:
+            status, text = (error.status, str(error)) if error is not None else (0, "")
+            server.send(peer, control.Reply(request.ask, status, text, facts))
+
         try:
-            facts = self._serve(peer, request)
+            server.check(request)
+            facts = self._serve(request, reply)
         except CkptdError as error:
-            self._server.send(peer, control.Reply(request.ask, error.status, str(error), {}))
+            reply({}, error)
             return
         if facts is not None:
-            self._server.send(peer, control.Reply(request.ask, 0, "", facts))
+            reply(facts)
 
-    def _serve(self, peer: bytes, request: control.Request) -> dict[str, Any] | None:
+    def _serve(self, request: control.Request, reply: Then) -> dict[str, Any] | None:
         if isinstance(request, control.Look):
             return self.facts()
         if isinstance(request, control.Tell):
@@ -161,11 +164,11 @@ class Daemon:
             self._heard(notice)
             return {}
         if isinstance(request, control.Start):
-            self._start(peer, request)
+            self._start(request, reply)
             return None
         raise UsageError("the daemon can't do that: the ckptd of a job may")
 
-    def _start(self, peer: bytes, request: control.Start) -> None:
+    def _start(self, request: control.Start, reply: Then) -> None:
         if self._ending:
             raise LockedError("the daemon is stopping: start the job when it is back")
         if holder(self._store.job(request.job)) is not None:
@@ -177,9 +180,7 @@ class Daemon:
             )
 
         def answer(error: CkptdError | None) -> None:
-            facts = {"pid": job.keeper} if job.keeper is not None else {}
-            status, text = (error.status, str(error)) if error is not None else (0, "")
-            self._server.send(peer, control.Reply(request.ask, status, text, facts))
+            reply({"pid": job.keeper} if job.keeper is not None else {}, error)
 
         self.jobs.await_start(job, answer, self.loop.now() + START_SECONDS)
 

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ckptd.daemon.forms import choose_form
 from ckptd.daemon.loop import Signals
@@ -20,6 +21,9 @@ from ckptd.metrics import export
 from ckptd.store import disk
 from ckptd.store.layout import open_store
 
+if TYPE_CHECKING:
+    from ckptd.host.far import FarServer
+
 
 def run_daemon(
     store: Path,
@@ -29,6 +33,8 @@ def run_daemon(
     azure_ack: bool = False,
     log_format: str = "plain",
     metrics_port: int | None = None,
+    address: str = "",
+    keys: Path | None = None,
 ) -> int:
     """Keep the jobs of a store running until told to end; returns the exit status. Raises CkptdError."""
     opened = open_store(store)
@@ -43,9 +49,17 @@ def run_daemon(
             voice.say(f"figures at {exporter.url}", "figures", url=exporter.url)
         server = Server(place)
         stack.callback(server.close)
+        far = _listen_far(address, keys)
         signals = stack.enter_context(Signals(HANDLED))
         notifier = Notifier()
         daemon = Daemon(opened, server, signals, voice, notices, notifier, azure_ack, exporter)
+        if far is not None:
+            stack.callback(far.close)
+            far.admit(daemon.loop)
+            daemon.serve(far)
+            voice.say(
+                f"clients whose key is in {keys} are served at {far.address}", "far", address=far.address
+            )
         try:
             announce(opened, describe(opened.path, place.endpoint))
         except OSError as error:
@@ -58,6 +72,15 @@ def run_daemon(
     if daemon.renew:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     return 0
+
+
+def _listen_far(address: str, keys: Path | None) -> FarServer | None:
+    """The socket for other machines, if there is to be one. Raises CkptdError."""
+    if not address:
+        return None
+    from ckptd.host.far import FarServer
+
+    return FarServer(address, keys)
 
 
 def _place(store: Path) -> Place:
