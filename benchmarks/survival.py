@@ -9,11 +9,12 @@ end all output and all files must be a plain run's, else none of the chain count
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -154,20 +155,27 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def measure(
-    trials: int, graces: Sequence[float], sizes: Sequence[int], parent: Path | None, *, quiet: bool
+    trials: int,
+    graces: Sequence[float],
+    sizes: Sequence[int],
+    parent: Path | None,
+    keep: Callable[[dict[str, Any]], None],
+    *,
+    quiet: bool,
 ) -> dict[str, Any]:
-    """All trials, and the cells of the table."""
+    """All trials, and the cells of the table. ``keep`` is given what there is after each size and grace."""
     each = -(-trials // len(SHAPES))
     turns = each + each // 2 + SLACK
     plan = [*PHASES] * each
     found: list[Trial] = []
+    result: dict[str, Any] = {}
     began = time.monotonic()
     with job.scratch(parent) as folder, Progress(console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task("preempting", total=len(SHAPES) * len(sizes) * len(graces) * len(plan))
-        for shape in SHAPES:
-            for size in sizes:
-                plain, files = _plain(folder, shape, size, turns)
-                for grace in graces:
+        for size in sizes:
+            plains = {shape: _plain(folder, shape, size, turns) for shape in SHAPES}
+            for grace in graces:
+                for shape, (plain, files) in plains.items():
                     todo = list(plan)
                     while todo:
                         with job.emptied(folder, "chain") as place:
@@ -176,11 +184,26 @@ def measure(
                                 found.append(trial)
                                 progress.advance(task)
                             todo = chain.left
-        about = machine.describe(folder)
-    return {
-        "machine": about, "trials": trials, "minutes": round((time.monotonic() - began) / 60, 1),
-        "cells": cells(found), "all": [asdict(trial) for trial in found],
-    }  # fmt: skip
+                result = {
+                    "machine": machine.describe(folder), "trials": trials,
+                    "minutes": round((time.monotonic() - began) / 60, 1),
+                    "cells": cells(found), "all": [asdict(trial) for trial in found],
+                }  # fmt: skip
+                keep(result)
+    return result
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What was measured before, but for the sizes and graces that were measured anew."""
+    fresh = {(cell["size"], cell["grace"]) for cell in new["cells"]}
+    whole = dict(new)
+    for name in ("cells", "all"):
+        kept = [each for each in old.get(name, []) if (each["size"], each["grace"]) not in fresh]
+        whole[name] = sorted(
+            [*kept, *new[name]],
+            key=lambda each: (each["size"], [*PHASES].index(each["phase"]), each["grace"]),
+        )
+    return whole
 
 
 def _plain(folder: Path, shape: str, size: int, turns: int) -> tuple[list[str], dict[str, bytes]]:
@@ -249,13 +272,18 @@ def main(
     keep: bool,
 ) -> None:
     """How many preemptions cost nothing, by grace, phase and size of the state."""
-    result = measure(trials, graces, sizes, folder, quiet=as_json)
+    path = machine.RESULTS / "survival.json"
+    old = json.loads(path.read_text()) if keep and path.exists() else {}
+
+    def kept(result: dict[str, Any]) -> None:
+        if keep:  # after each size and grace: it takes hours, and may be run in parts
+            machine.keep("survival", merged(old, result))
+
+    result = merged(old, measure(trials, graces, sizes, folder, kept, quiet=as_json))
 
     def show() -> None:
         print(table(result))
-        print(
-            f"\n{sum(cell['trials'] for cell in result['cells'])} preemptions in {result['minutes']} minutes"
-        )
+        print(f"\n{sum(cell['trials'] for cell in result['cells'])} preemptions")
 
     machine.deliver("survival", result, show, as_json=as_json, kept=keep)
 
