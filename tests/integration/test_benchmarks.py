@@ -65,6 +65,7 @@ def first_segments(bench: subprocess.Popen[str], folder: Path) -> Path:
     pytest.fail(f"no program under ckptd: {bench.communicate(timeout=DEADLINE)[1]}")
 
 
+@pytest.mark.nightly
 def test_dump_sets_real_times_side_by_side(tmp_path: Path) -> None:
     began = time.monotonic()
     out, err = start("dump", tmp_path, "--repeat", "2", "--many", "0", "--at-once", "--json").communicate(
@@ -101,6 +102,7 @@ def test_an_interrupted_bench_leaves_nothing(tmp_path: Path, number: int) -> Non
     assert not memory.exists()
 
 
+@pytest.mark.nightly
 def test_stall_finds_the_longest_step_and_the_paces(tmp_path: Path) -> None:
     found = train(tmp_path, SIZE, 20, 3.0, changed=1, threads=1)
     assert 0 < found["blocked"] < 3
@@ -110,6 +112,7 @@ def test_stall_finds_the_longest_step_and_the_paces(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 def test_resume_starts_again_three_times(tmp_path: Path) -> None:
     found = resume.relaunch(tmp_path, SIZE, 20)
     assert 0 < found["replay"] < found["relaunch"] < found["down"]

@@ -56,6 +56,10 @@ CHARLM = Example(
     step=r"^iter ",
 )
 EACH = pytest.mark.parametrize("example", [DIGITS, CHARLM], ids=["digits", "charlm"])
+MOSTLY_DIGITS = pytest.mark.parametrize(
+    "example",
+    [pytest.param(DIGITS, id="digits"), pytest.param(CHARLM, id="charlm", marks=pytest.mark.nightly)],
+)
 
 
 def after_step(example: Example, n: int, milliseconds: float = 0.0) -> Line:
@@ -88,6 +92,8 @@ JOURNEYS: dict[str, tuple[Example, list[Moment]]] = {
         [FileHas("out/train.bin"), Line("^saving", 1, 0.5), Line("^saving", 2, 1.5), FileHas("out/final.pt")],
     ),
 }
+LATER = {"digits-starts", "digits-evaluation", "charlm-files"}
+"""The other example has moments of that kind too: with these, each has its 20 in the nightly run."""
 AT_THE_END: set[Moment] = {FileHas("out/model.pt"), FileHas("out/final.pt"), FileHas("out/metrics.csv", 1)}
 """The run may be over before it can be stopped: then it must have ended as if it had not been asked."""
 SPREAD = 20 - 1
@@ -110,14 +116,24 @@ def check(example: Example, tmp_path: Path, moments: list[Moment], times: int = 
     assert leftovers(store) == []
 
 
-@pytest.mark.parametrize("journey", JOURNEYS)
+@pytest.mark.parametrize(
+    "journey",
+    [pytest.param(name, marks=pytest.mark.nightly if name in LATER else ()) for name in JOURNEYS],
+)
 def test_sigterm_at_a_named_moment(journey, tmp_path):
     example, moments = JOURNEYS[journey]
     check(example, tmp_path, moments)
 
 
-@pytest.mark.parametrize("part", [0, 1])
-@EACH
+@pytest.mark.parametrize(
+    ("example", "part"),
+    [
+        pytest.param(DIGITS, 0, id="digits-0"),
+        pytest.param(DIGITS, 1, id="digits-1", marks=pytest.mark.nightly),
+        pytest.param(CHARLM, 0, id="charlm-0", marks=pytest.mark.nightly),
+        pytest.param(CHARLM, 1, id="charlm-1"),
+    ],
+)
 def test_sigterm_at_drawn_moments(example, part, tmp_path, seeded):
     """The rest of the 20, spread over the run: anywhere within a step, in increasing order."""
     count = SPREAD - of(example)
@@ -127,7 +143,7 @@ def test_sigterm_at_drawn_moments(example, part, tmp_path, seeded):
     check(example, tmp_path, moments)
 
 
-@EACH
+@MOSTLY_DIGITS
 def test_two_signals_in_a_row(example, tmp_path):
     check(example, tmp_path, [after_step(example, 9)], times=2)
 
@@ -138,8 +154,15 @@ def test_there_are_twenty_moments(example):
     assert SPREAD - of(example) >= 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-@EACH
+@pytest.mark.parametrize(
+    ("example", "number"),
+    [
+        pytest.param(DIGITS, signal.SIGINT, id="digits-SIGINT"),
+        pytest.param(CHARLM, signal.SIGTERM, id="charlm-SIGTERM"),
+        pytest.param(DIGITS, signal.SIGTERM, id="digits-SIGTERM", marks=pytest.mark.nightly),
+        pytest.param(CHARLM, signal.SIGINT, id="charlm-SIGINT", marks=pytest.mark.nightly),
+    ],
+)
 def test_ckptd_is_stopped_and_the_same_command_goes_on(example, number, tmp_path):
     plain = run_plain(example.command, tmp_path / "plain")
     store, cwd = tmp_path / "store", tmp_path / "under"
@@ -156,7 +179,7 @@ def test_ckptd_is_stopped_and_the_same_command_goes_on(example, number, tmp_path
     assert compare(plain, whole) == [], whole.stderr.decode()
 
 
-@EACH
+@MOSTLY_DIGITS
 def test_a_killed_process_goes_on_from_its_last_checkpoint(example, tmp_path):
     plain = run_plain(example.command, tmp_path / "plain")
     store = tmp_path / "store"

@@ -118,7 +118,7 @@ def test_a_notice_is_answered_by_a_dump_well_within_the_grace(moment, tmp_path):
 
 def test_a_call_beyond_the_deadline_costs_only_what_came_behind_the_newest_checkpoint(tmp_path):
     program = write(tmp_path, LONG)
-    command: list[str | Path] = [program, "5", str(iterations(seconds=5))]
+    command: list[str | Path] = [program, "5", str(iterations(seconds=3))]
     plain = run_plain(command, tmp_path / "plain")
     store = tmp_path / "store"
     under = run_ckptd(
@@ -136,7 +136,7 @@ def test_a_call_beyond_the_deadline_costs_only_what_came_behind_the_newest_check
 
 def test_a_call_beyond_the_deadline_before_any_checkpoint_begins_anew(tmp_path):
     program = write(tmp_path, LONG)
-    command: list[str | Path] = [program, "0", str(iterations(seconds=4))]
+    command: list[str | Path] = [program, "0", str(iterations(seconds=3))]
     plain = run_plain(command, tmp_path / "plain")
     under = run_ckptd(
         command,

@@ -108,7 +108,14 @@ def test_what_cannot_be_carried_over_is_refused_in_a_sentence(path: Path, warmer
     assert [sentence for sentence in said if promised not in sentence] == []
 
 
-@pytest.mark.parametrize("program", LIVE, ids=lambda program: program.name)
+@pytest.mark.parametrize(
+    "program",
+    # dqn has nothing of these: warm, it is stopped at more moments anyway.
+    [
+        pytest.param(each, id=each.name, marks=pytest.mark.nightly if each.name == "dqn" else ())
+        for each in LIVE
+    ],
+)
 def test_a_stopped_program_ends_as_if_left_alone(program, tmp_path, seeded):
     plain = run_plain(program.command, tmp_path / "plain", env=program.env)
     assert plain.status == 0, plain.stderr.decode()
