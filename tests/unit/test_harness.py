@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ckptd.daemon.names import place_key
 from harness import Committed, FileHas, Line, Outcome, Said, Start, compare, leftovers, run_plain, unrepeated
 
 PLAIN = Outcome(0, b"one\ntwo\n", b"", {"log.csv": b"a,b\n1,2\n", "model.pt": b"PK\0\1\2\3"})
@@ -84,7 +85,7 @@ def test_a_line_cut_by_a_kill_is_taken_out(cut):
 
 def test_leftovers_are_found(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    socket = tmp_path / "run" / "ckptd" / "0123abcd-99.sock"
+    socket = tmp_path / "run" / "ckptd" / f"{place_key('0123abcd', tmp_path / 'store')}.sock"
     socket.parent.mkdir(parents=True)
     socket.touch()
     assert leftovers(tmp_path / "store") == []
