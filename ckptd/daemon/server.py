@@ -16,9 +16,9 @@ from ckptd.daemon.openfiles import raise_limit
 from ckptd.daemon.places import Place
 from ckptd.errors import CkptdError, ProtocolError
 
-OUTWARD = 64
+OUTWARD = 32
 """Messages queued for a peer that doesn't read; what comes then is dropped."""
-INWARD = 8
+INWARD = 4
 """Messages of a peer that wait for us; one that sends more waits on its side."""
 GREETING = 5000
 """Milliseconds in which whoever connects has to have said who it is."""
