@@ -12,8 +12,12 @@ MOST = 512
 ROOM = 128 << 20
 """Bytes by which this process may grow while there are more. ZeroMQ keeps a message of many frames until the last has
 come, and has no bound for that."""
+SLACK = 16 << 20
+"""Bytes that are free and need not be given back."""
 LOOK = 0.1
 """Seconds between looks at that."""
+LOOKS = 10
+"""So many more when they have gone: ZeroMQ frees what they had a little later."""
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
 
@@ -26,7 +30,8 @@ class Crowd:
         """``usual``: up to so many, nobody looks at what they take; ``floor``: bytes before there were more."""
         self.present = 0
         self._usual = usual
-        self._floor = floor or anonymous_bytes()
+        self._looks = 0
+        self._floor = self._kept = self._least = floor or anonymous_bytes()
         at = f"inproc://crowd-{id(self)}"
         watched.monitor(at, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self.socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
@@ -40,16 +45,28 @@ class Crowd:
         if self.present > MOST:
             return True
         if self.present <= self._usual:
-            self._floor = anonymous_bytes()
+            self._calm_down()
             return False
-        if _trim is not None and anonymous_bytes() - self._floor > ROOM:
-            _trim(0)  # what is free already is no reason
-        return anonymous_bytes() - self._floor > ROOM
+        self._looks = LOOKS
+        taken = anonymous_bytes()
+        if taken - self._kept > SLACK:
+            give_back()  # what is free already is no reason
+            taken = self._kept = anonymous_bytes()
+        return taken - self._floor > ROOM
+
+    def _calm_down(self) -> None:
+        """They have gone."""
+        self._looks -= self._looks > 0
+        if not self._looks:
+            if anonymous_bytes() - self._least > SLACK:
+                give_back()
+            self._floor = self._kept = anonymous_bytes()
+            self._least = min(self._least, self._floor)
 
     @property
     def look_again(self) -> float | None:
         """In how many seconds to ask again though nobody has come; None: no need to."""
-        return LOOK if self.present > self._usual else None
+        return LOOK if self._looks else None
 
     def _count(self) -> None:
         while True:
@@ -65,6 +82,12 @@ class Crowd:
         watched.disable_monitor()
         self.socket.close(0)
         return self._floor
+
+
+def give_back() -> None:
+    """Memory that is free in this process goes to the system."""
+    if _trim is not None:
+        _trim(0)
 
 
 def anonymous_bytes(status: Path = Path("/proc/self/status")) -> int:

@@ -47,6 +47,8 @@ class Desk:
         self._job, self._talk, self._dumps = context, talk, dumps
         self._notices, self._acts = notices, acts
         self._followers: list[bytes] = []
+        self._told: dict[str, Any] | None = None
+        """The facts, for all who look in the same turn."""
         self._waiting: dict[bytes, int] = {}
         """How many checkpoints each client waits for."""
         context.server.serve(context.loop, self.on_socket)
@@ -54,6 +56,7 @@ class Desk:
 
     def on_socket(self) -> None:
         """Messages have arrived."""
+        self._told = None
         for _ in range(TURN):
             received = self._job.server.receive()
             if received is None:
@@ -83,7 +86,9 @@ class Desk:
     def _serve(self, peer: bytes, request: control.Request) -> dict[str, Any] | None:
         """What is asked for; None if the answer comes later, or as News. Raises CkptdError."""
         if isinstance(request, control.Look):
-            return self._acts.facts()
+            self._told = self._told or self._acts.facts()
+            return self._told
+        self._told = None
         if isinstance(request, control.Mind):
             if not 0 <= request.seconds <= LONGEST:
                 raise UsageError(f"{request.seconds:g} s is not a time for which a daemon can answer")

@@ -76,8 +76,7 @@ class Hunt:
             figures = self.foes.trouble(target, kind, seed, seconds)
             if target.saves:
                 target.save()
-            if targets is None:
-                target.settle()
+            target.settle()
             told.append(f"{kind:<16} {target.name:<16} {figures}")
         if "could not be dealt with" in (log := self.host.log()):
             line = next(line for line in log.splitlines() if "could not be dealt with" in line)

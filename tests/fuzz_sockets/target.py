@@ -21,6 +21,8 @@ from ckptd.errors import CkptdError
 ROOT = Path(__file__).resolve().parents[2]
 SOON = 1.0
 """Seconds in which who means well has an answer."""
+FEWEST = 4
+"""Times that they ask, under each kind of trouble, or right behind it."""
 GROWTH = 64 << 20
 """Bytes by which a process may grow."""
 ENDLESS = 640 << 20
@@ -79,10 +81,14 @@ class Target:
 
     def save(self) -> None:
         """Have a checkpoint taken."""
-        try:
-            done = self.ask(control.Save(new_ask()), 20.0)
-        except CkptdError as error:
-            raise BrokenPromiseError(f"{self.name}: no checkpoint can be taken: {error}") from error
+        for tries in (1, 2):
+            try:
+                done = self.ask(control.Save(new_ask()), 10.0)
+                break
+            except CkptdError as error:
+                # Once it may meet the moment at which all connections are ended.
+                if tries == 2:
+                    raise BrokenPromiseError(f"{self.name}: no checkpoint can be taken: {error}") from error
         if not done.get("checkpoint"):
             raise BrokenPromiseError(f"{self.name}: a checkpoint of {done}")
 
@@ -104,9 +110,14 @@ class Target:
     def settle(self) -> None:
         """All connections come to their end, once what was sent on them is read. Raises BrokenPromiseError."""
         end = time.monotonic() + SETTLED
-        while (left := self.process.num_fds()) > self.files_before + SPARE_FILES:
+        while True:
+            left, grown = self.process.num_fds(), (self.anonymous() - self.bytes_before) >> 20
+            if left <= self.files_before + SPARE_FILES and grown < 48:
+                return
             if time.monotonic() > end:
-                raise BrokenPromiseError(f"{self.name}: {left} descriptors are open when all is over")
+                raise BrokenPromiseError(
+                    f"{self.name}: {left} descriptors open, {grown} MiB more, at the end"
+                )
             time.sleep(0.02)
 
 
@@ -114,7 +125,10 @@ class Foes:
     """The process that makes trouble."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "fuzz_sockets.trouble"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"},
         )  # fmt: skip
@@ -125,7 +139,7 @@ class Foes:
         peak, files = target.anonymous(), 0
 
         def ask_on() -> None:
-            while not over.is_set():
+            while not over.is_set() or len(waits.seconds) < FEWEST:
                 target.look(waits)
                 over.wait(0.02)
 
@@ -152,6 +166,9 @@ class Foes:
 
     def begin(self, target: Target, kind: str, seed: int, seconds: float) -> None:
         """Begin with one kind of trouble."""
+        if self._process.poll() is not None:  # ZeroMQ has aborted it, for what it does to ZeroMQ
+            self.close()
+            self._process = self._start()
         what = {
             "kind": kind, "seed": seed, "seconds": seconds, "endpoint": target.endpoint, "agent": target.agent,
         }  # fmt: skip

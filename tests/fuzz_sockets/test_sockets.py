@@ -19,7 +19,8 @@ def test_a_jobs_ckptd_and_the_daemon_mind_nobody_who_means_ill(tmp_path: Path, s
         hunt.begin()
         mad = hunt.mad(seeded.randrange(1 << 30), 3.0)
         for kind in seeded.sample(list(KINDS), len(KINDS)):
-            hunt.trouble(kind, seeded.randrange(1 << 30), SECONDS, [seeded.choice(hunt.targets)])
+            target = seeded.choice(hunt.targets)
+            hunt.trouble(kind, seeded.randrange(1 << 30), SECONDS, [target])
         hunt.sane(mad)
         for target in hunt.targets:
             target.settle()

@@ -50,6 +50,7 @@ class Agent:
         self.every = 0
         self.notice = 0
         self.taken = ""
+        self.told: protocol.Message = protocol.Finished()
         self.started = time.monotonic()
         self.leaving: protocol.Dump | None = None
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
@@ -122,7 +123,8 @@ class Agent:
         if KEYS.get("die") == "silent":
             os.kill(os.getpid(), signal.SIGKILL)
         named = "/etc/hostname" if how == "wrong" else str(path)
-        self.send(protocol.Dumped(order.dump, named, self.step, 0.001))
+        self.told = protocol.Dumped(order.dump, named, self.step, 0.001)
+        self.send(self.told)
         if KEYS.get("die") == "dumped":
             time.sleep(0.05)  # the message is on its way; the commit is not done or has just been
             os.kill(os.getpid(), signal.SIGKILL)
@@ -137,7 +139,8 @@ class Agent:
                 if message.leave and self.leaving is not None:
                     continue
                 if message.dump == self.taken and KEYS.get("hello") == "often":
-                    continue  # asked for again with our Hello
+                    self.send(self.told)  # asked for again with our Hello: it was lost on its way
+                    continue
                 self.taken = message.dump
                 if message.leave:
                     self.leaving = message
