@@ -57,7 +57,7 @@ class Hunt:
         self.made.append(name)
         command = [sys.executable, "-m", "fuzz_sockets.hostile", str(seed), str(seconds)]
         self.host.env["PYTHONPATH"] = f"{ROOT / 'tests'}:{ROOT}"
-        flags = ("--every", "0.05s", "--grace", "1s", "--max-restarts", "0")
+        flags = ("--every", "0.05s", "--grace", "10s", "--max-restarts", "0")
         self.host.ckptd("run", "-d", "--name", name, *flags, "--", *command)
         return name
 
