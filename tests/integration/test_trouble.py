@@ -258,11 +258,10 @@ def test_a_locked_job_and_a_killed_supervisor(tmp_path, program):
         assert f"still runs as process {run.processes[0].pid}" in orphan
         alone = run.wait()
     assert compare(plain, alone, status=-signal.SIGKILL) == []
-    # Nobody saw its end: the same command goes on from what is in the store, and comes to the same end.
-    *_, newest = place.checkpoints()
+    # Nobody saw its end, but it left word of it: it is not started again.
     again = place.run()
-    assert "--fresh starts over" in again.stderr.decode()
-    assert rest(place, again, newest) == [], again.stderr.decode()
+    assert (again.status, again.stdout) == (0, b"")
+    assert "came to its end while its ckptd was gone" in again.stderr.decode()
     assert leftovers(place.store) == []
 
 
