@@ -13,6 +13,7 @@ SECONDS = 0.15
 """Of each kind of trouble, for one of both."""
 
 
+@pytest.mark.nightly
 def test_a_jobs_ckptd_and_the_daemon_mind_nobody_who_means_ill(tmp_path: Path, seeded: random.Random) -> None:
     hunt = Hunt(tmp_path)
     try:

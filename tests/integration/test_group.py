@@ -222,7 +222,11 @@ AGAIN = Said("reached the training process", n=2)
 @pytest.mark.parametrize(
     ("persistent", "strikes"),
     [
-        ("", [(BETWEEN, "each", signal.SIGTERM), (EPOCH, "each", signal.SIGTERM)]),  # while workers start
+        pytest.param(  # while workers start
+            "",
+            [(BETWEEN, "each", signal.SIGTERM), (EPOCH, "each", signal.SIGTERM)],
+            marks=pytest.mark.nightly,
+        ),
         (
             "persistent",
             [
@@ -248,6 +252,7 @@ def test_a_signal_for_all_is_saved_and_gone_on_from_exactly(place, persistent, s
     assert len(outcome.processes) == saved + 1, said
 
 
+@pytest.mark.nightly
 def test_workers_that_cannot_be_followed_live_too_and_training_goes_on(place):
     command = [place.program(TRAIN), "forkserver", ""]
     plain = run_plain([command[0], "fork", ""], place.folder / "plain")
@@ -280,6 +285,7 @@ def test_a_pool_and_a_manager_live_through_it(place):
     assert compare(plain, outcome) == [], outcome.stderr.decode()
 
 
+@pytest.mark.nightly
 def test_compile_workers_live_through_it(place):
     command = [place.program(COMPILING)]
     plain = run_plain(command, place.folder / "plain")

@@ -107,6 +107,7 @@ def test_a_stop_has_the_time_that_a_slow_disk_needs(fake, box):
     assert job.out() == counted(250)
 
 
+@pytest.mark.nightly
 def test_stops_with_workers_alive_are_bit_identical(job, box):
     script = [sys.executable, str(program("workers.py"))]
     one = job(" ".join(script), PYTHONUNBUFFERED="1")
