@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 from fuzz_sockets.agent import against_an_agent
 from fuzz_sockets.hunt import Hunt
 from fuzz_sockets.trouble import KINDS
