@@ -69,7 +69,7 @@ def test_sources_of_notices_and_notices_that_stand(fake, tmp_path):
     assert live["answered"]
     assert live["agent"] == run.child().pid
     assert [(each["source"], each["state"]) for each in live["notices"]] == [("file", "ok")]
-    assert "notice:     the host is needed elsewhere (11" in ask(run).stdout
+    assert "notice:     the host is needed elsewhere (1" in ask(run).stdout
 
 
 def test_a_ckptd_that_doesnt_answer_is_not_waited_for(fake):
