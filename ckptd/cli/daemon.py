@@ -8,7 +8,13 @@ import click
 
 from ckptd.cli.install import install, uninstall
 from ckptd.cli.output import json_option, print_json, printable, store_option
-from ckptd.cli.watched import log_format_option, metrics_option
+from ckptd.cli.watched import (
+    log_format_option,
+    metrics_option,
+    notices_options,
+    verbosity_of,
+    voice_options,
+)
 from ckptd.errors import UsageError
 from ckptd.store.layout import default_store, open_store
 
@@ -23,20 +29,7 @@ keys_option = click.option(
 
 @click.group("daemon", invoke_without_command=True)
 @store_option
-@click.option(
-    "--notices",
-    envvar="CKPTD_NOTICES",
-    default="auto",
-    show_default=True,
-    metavar="SOURCES",
-    help="Who is listened to for notices, in the place of all jobs: as ckptd run --notices.",
-)
-@click.option(
-    "--azure-ack",
-    envvar="CKPTD_AZURE_ACK",
-    is_flag=True,
-    help="Tell Azure that it may go ahead once all jobs are saved (for all machines that the event names).",
-)
+@notices_options
 @click.option(
     "--listen",
     "address",
@@ -48,8 +41,7 @@ keys_option = click.option(
 @keys_option
 @log_format_option
 @metrics_option
-@click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
-@click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
+@voice_options
 @click.pass_context
 def daemon(
     context: click.Context, store: Path | None, notices: str, azure_ack: bool, address: str,
@@ -68,7 +60,7 @@ def daemon(
     return run_daemon(
         store or default_store(),
         notices,
-        -1 if quiet else int(verbose),
+        verbosity_of(quiet=quiet, verbose=verbose),
         azure_ack=azure_ack,
         log_format=log_format,
         metrics_port=metrics_port,

@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from ckptd.cli.keep import keep_options, policy_of
-from ckptd.cli.watched import log_format_option, metrics_option
+from ckptd.cli.watched import (
+    log_format_option,
+    metrics_option,
+    notices_options,
+    verbosity_of,
+    voice_options,
+)
 from ckptd.errors import UsageError
 from ckptd.settings import (
     KEPT,
@@ -135,15 +141,7 @@ KEEP_LAST = 3
     metavar="TYPE",
     help="A type (module.Name) whose objects can't be read, but always are as the program makes them. Repeatable.",
 )
-@click.option(
-    "--notices",
-    envvar="CKPTD_NOTICES",
-    default="auto",
-    show_default=True,
-    metavar="SOURCES",
-    help="Who is listened to for notices that this machine goes away: aws, gcp, azure, alibaba, slurm, logind, "
-    "file:PATH or a plug-in, joined by commas; 'auto': what this machine says it is; 'none'.",
-)
+@notices_options
 @click.option(
     "--on-notice",
     envvar="CKPTD_ON_NOTICE",
@@ -153,17 +151,10 @@ KEEP_LAST = 3
     help="late: save at once, train on, save again as late as is safe, exit 75. leave: save, exit 75. stay: save and "
     "go on. relaunch: save and start again. 'auto': late if the machine goes, else stay.",
 )
-@click.option(
-    "--azure-ack",
-    envvar="CKPTD_AZURE_ACK",
-    is_flag=True,
-    help="Tell Azure that it may go ahead once the job is saved (for all machines that the event names).",
-)
 @log_format_option
 @metrics_option
 @click.option("-d", "--detach", is_flag=True, help="Have the daemon run it, and return at once.")
-@click.option("-q", "--quiet", envvar="CKPTD_QUIET", is_flag=True, help="Say nothing but errors.")
-@click.option("-v", "--verbose", envvar="CKPTD_VERBOSE", is_flag=True, help="Say more.")
+@voice_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(
     name: str, store: Path | None, every: str, grace: str, max_restarts: int, restart_delay: str,
@@ -180,8 +171,7 @@ def run(
     """
     if not command:
         raise UsageError("no command to run: ckptd run [FLAGS] -- python train.py")
-    if quiet and verbose:
-        raise UsageError("-q and -v contradict each other")
+    verbosity = verbosity_of(quiet=quiet, verbose=verbose)
     if fresh and from_step is not None:
         raise UsageError("--fresh and --from contradict each other: give one of them")
     if compress and not available():
@@ -198,7 +188,7 @@ def run(
         notice_signals=parse_signals(notice_signals),
         fresh=fresh,
         allow_changed=allow_changed,
-        verbosity=-1 if quiet else int(verbose),
+        verbosity=verbosity,
         log_format=log_format,
         metrics_port=metrics_port,
         remote=_remote(remote),

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,18 @@ class Host:
         if check and done.returncode:
             raise AssertionError(f"ckptd {words}: {done.returncode}\n{done.stdout}{done.stderr}{self.log()}")
         return done
+
+    @contextmanager
+    def front(self, steps: int) -> Iterator[subprocess.Popen[bytes]]:
+        """A job named 'front' in the foreground, of the program that speaks the protocol itself, once it trains."""
+        words = ["run", "--name", "front", "--", sys.executable, str(FAKE), str(steps)]
+        with subprocess.Popen(
+            [sys.executable, "-m", "ckptd", *words], env=self.env, cwd=self.folder,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as run:  # fmt: skip
+            running = [("front", "running")]
+            self.until(lambda: [(row["name"], row["state"]) for row in self.rows()] == running, "the job")
+            yield run
 
     def json(self, *words: str) -> Any:
         """What a verb says with --json."""

@@ -11,7 +11,7 @@ import psutil
 
 from ckptd.daemon.processes import process_id
 from ckptd.errors import LockedError, NoDaemonError
-from harness.hosts import FAKE, Host
+from harness.hosts import Host
 
 
 def lines(count: int) -> list[str]:
@@ -227,23 +227,7 @@ def test_attach_follows_and_has_the_jobs_status(host):
 
 
 def test_a_foreground_job_takes_requests_too(host):
-    command = [
-        sys.executable,
-        "-m",
-        "ckptd",
-        "run",
-        "--name",
-        "front",
-        "--",
-        sys.executable,
-        str(FAKE),
-        "1000",
-    ]
-    with subprocess.Popen(
-        command, env=host.env, cwd=host.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as run:
-        host.until(lambda: any(row["name"] == "front" for row in host.rows()), "the job")
-        host.until(lambda: host.row("front")["state"] == "running", "its start")
+    with host.front(1000) as run:
         assert host.json("dump", "front")["checkpoint"]
         assert host.ckptd("stop", "front").returncode == 0
         run.communicate(timeout=30)

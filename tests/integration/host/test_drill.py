@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from ckptd.errors import NoDaemonError, NotDrilledError, UsageError
-from harness.hosts import FAKE, Host
+from harness.hosts import Host
 
 
 def names(told) -> list[str]:
@@ -81,23 +79,7 @@ def test_the_upload_is_a_phase(host):
 
 @pytest.mark.parametrize("source", ["sigterm", "logind"])
 def test_played_to_the_end_the_job_leaves(host, source):
-    command = [
-        sys.executable,
-        "-m",
-        "ckptd",
-        "run",
-        "--name",
-        "front",
-        "--",
-        sys.executable,
-        str(FAKE),
-        "5000",
-    ]
-    with subprocess.Popen(
-        command, env=host.env, cwd=host.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as run:
-        host.until(lambda: any(row["name"] == "front" for row in host.rows()), "the job")
-        host.until(lambda: host.row("front")["state"] == "running", "its start")
+    with host.front(5000) as run:
         told = host.json("drill", source, "--leave", "front")
         run.communicate(timeout=30)
         assert run.returncode == 75
