@@ -85,20 +85,22 @@ class Dumps:
 
     def _thank(self, saving: Saving, facts: dict[str, Any]) -> None:
         """Tell those who waited; a dump to leave with is the last there is, and newer than what they asked for."""
-        for then in self._granted.pop(saving.dump, []):
-            then(facts, None)
+        waiting = self._granted.pop(saving.dump, [])
         if saving.leave:
-            waiting, self._wishes = self._wishes, []
-            for _, then in waiting:
-                then(facts, None)
+            waiting += self._take_all()
+        for then in waiting:
+            then(facts, None)
+
+    def _take_all(self) -> list[Then]:
+        """Whoever waits for a checkpoint, asked for or not: they are no longer kept here."""
+        waiting = [then for each in self._granted.values() for then in each]
+        waiting += [then for _, then in self._wishes]
+        self._granted, self._wishes = {}, []
+        return waiting
 
     def disappoint(self, why: str) -> None:
         """The attempt is over: nobody waits for its dumps any longer."""
-        waiting = [then for each in self._granted.values() for then in each] + [
-            then for _, then in self._wishes
-        ]
-        self._granted, self._wishes = {}, []
-        for then in waiting:
+        for then in self._take_all():
             then({}, DumpFailedError(why))
 
     def plan_periodic(self) -> None:

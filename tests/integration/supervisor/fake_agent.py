@@ -8,7 +8,8 @@ Each step takes ``pace`` seconds and prints its number. The state is the step. K
   always=N:CODE    the same, in every attempt
   handler=CODE     a SIGTERM handler of its own, which exits with CODE after the dump
   hello=no|often   never says Hello; says it again at each tenth step, as one that has reconnected does
-  dump=slow|long|never|refuse|wrong   how it answers a request; 'long' says so in its output
+  dump=slow|long|never|last|refuse|wrong   how it answers a request; 'long' says so in its output, 'last' answers
+                   none but one to leave
   die=dumped|silent  killed when its copy is complete, having said so or not
   leave=no         doesn't end after Saved
   resume=refuse|damaged|notice   what it does instead of resuming
@@ -97,7 +98,7 @@ class Agent:
 
     def dump(self, order: protocol.Dump) -> None:
         how = KEYS.get("dump", "")
-        if how == "never":
+        if how == "never" or (how == "last" and not order.leave):
             return
         if how == "refuse":
             self.send(protocol.Undumped(order.dump, "a step inside a generator can't be saved"))

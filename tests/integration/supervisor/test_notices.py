@@ -227,3 +227,19 @@ def test_azure_is_told_only_when_asked_to_and_once_the_job_is_saved(fake, flags,
         assert run.wait() == 75
         assert azure.acknowledged == [event] * count
         assert saved(run)
+
+
+def test_who_waits_for_a_checkpoint_gets_the_one_that_the_job_leaves_with(fake):
+    """An agent that is asked to leave need not answer what it was asked for before."""
+    run = begun(fake, dump="last")
+    with Client(record(run)["extra"]["listens"]["at"], "the job", run.process.pid) as client:
+        asked = control.Save(new_ask())
+        client.send(asked)
+        client.ask(control.Look(new_ask()))  # it has been read
+        run.process.terminate()
+        (reply,) = [
+            each for each in client.hear(10) if isinstance(each, control.Reply) and each.ask == asked.ask
+        ]
+    assert run.wait() == 75
+    assert reply.status == 0
+    assert reply.facts["step"] == saved(run)[-1][0]
