@@ -186,13 +186,19 @@ def test_a_ckptd_that_is_killed_is_replaced_and_its_program_goes_on(host):
 
 def test_program_and_ckptd_are_killed_together(host):
     host.start()
-    host.job(300, flags=("--every", "10steps"), due="yes")
+    job = host.job(300, flags=("--every", "10steps"), due="yes")
     host.until(lambda: host.row()["checkpoint"], "a checkpoint")
     row = host.row()
     os.kill(row["supervisor"], signal.SIGKILL)
     os.kill(row["pid"], signal.SIGKILL)
     host.until(lambda: host.row()["attempt"] == 2, "the second start")
-    host.ended()
+    assert host.ended()["exit_status"] == 0
+    steps = [int(line) for line in host.output(job) if line.isdigit()]
+    cut = next((at for at in range(1, len(steps)) if steps[at] != steps[at - 1] + 1), len(steps))
+    first, second = steps[:cut], steps[cut:]
+    assert first == list(range(1, len(first) + 1))  # up to the kill
+    assert second == list(range(301 - len(second), 301))  # and from the checkpoint on
+    assert len(first) + len(second) >= 300 > len(second)
 
 
 def test_a_copy_in_memory_outlives_ckptd_and_its_program(host):
