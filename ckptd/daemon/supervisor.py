@@ -72,10 +72,7 @@ class Supervisor:
         self._left.save_copies()
         if self._left.has_finished():
             self._job.ledger.enter(states.CHECKING)
-            self._job.voice.say(
-                "the job came to its end while its ckptd was gone; its exit status is not known"
-            )
-            self._finish(0, states.FINISHED)
+            self._finish_lost()
         else:
             self.check()
         while self.exit_status is None:
@@ -122,6 +119,9 @@ class Supervisor:
             self._job.newest = base
         if self._left.adopt(base):
             return
+        if self._left.has_finished():  # just now
+            self._finish_lost()
+            return
         if self._job.stop.signal:
             self._stopping.without_process()
             return
@@ -129,6 +129,10 @@ class Supervisor:
             self._launch(base)
         except CkptdError as error:
             self._fail(error)
+
+    def _finish_lost(self) -> None:
+        self._job.voice.say("the job came to its end while its ckptd was gone; its exit status is not known")
+        self._finish(0, states.FINISHED)
 
     def _launch(self, base: Base) -> None:
         record = self._job.ledger.record

@@ -57,23 +57,27 @@ class Takeover:
         return True
 
     def has_finished(self) -> bool:
-        """The program has come to its end while no ckptd looked after it."""
-        lost = self._orphan is None and self._before in states.LIVE
-        return lost and self._job.segments.finished(self._job.ledger.record.attempt)
+        """The program has come to its end while no ckptd looked after it. True once at most."""
+        if self._orphan is not None:
+            return False
+        before, self._before = self._before, ""
+        return before in states.LIVE and self._job.segments.finished(self._job.ledger.record.attempt)
 
     def adopt(self, base: Base) -> bool:
-        """Look after the program that still runs, if there is one."""
+        """Look after the program that still runs, if there is one; it may have ended since it was found."""
         orphan, self._orphan = self._orphan, None
-        if orphan is None or not orphan.alive():
+        ended = _open(orphan) if orphan is not None else None
+        if orphan is None or ended is None:
             return False
         record = self._job.ledger.record
         # If that is wrong, the first step that it tells of puts it right.
-        replaying = self._before in (states.NEW, states.STARTING, states.REPLAYING, states.CHECKING)
+        before, self._before = self._before, ""
+        replaying = before in (states.NEW, states.STARTING, states.REPLAYING, states.CHECKING)
         resumed = base.path is None or not replaying
         attempt = Attempt(record.attempt, orphan.pid, base, reachable=True, adopted=True, resumed=resumed)
         self._job.attempt = attempt
         self._job.tree.adopt(orphan, f"CKPTD_ENDPOINT={self._job.place.endpoint}")
-        self._watch(attempt)
+        self._watch(attempt, ended)
         self._job.ledger.enter(states.STARTING, pid=orphan.pid, started=orphan.started)
         self._job.voice.say(
             f"process {orphan.pid} of job {record.name} runs, though its ckptd was gone: looking after it again",
@@ -82,9 +86,7 @@ class Takeover:
         self._job.news.tell("adopted", pid=orphan.pid)
         return True
 
-    def _watch(self, attempt: Attempt) -> None:
-        ended = os.pidfd_open(attempt.pid)
-
+    def _watch(self, attempt: Attempt, ended: int) -> None:
         def exited() -> None:
             self._job.loop.forget(ended)
             os.close(ended)
@@ -93,3 +95,15 @@ class Takeover:
                 self._exited(attempt)
 
         self._job.loop.watch(ended, exited)
+
+
+def _open(orphan: ProcessId) -> int | None:
+    """A descriptor that shows the end of this very process; None if it has ended."""
+    try:
+        ended = os.pidfd_open(orphan.pid)
+    except ProcessLookupError:
+        return None
+    if orphan.alive():  # the number may be another's by now
+        return ended
+    os.close(ended)
+    return None
