@@ -158,6 +158,9 @@ class LiveRun:
             except psutil.NoSuchProcess:
                 continue
         self._ckptd.wait(30)
+        until = time.monotonic() + 30
+        while any(self._alive(process) for process in everyone) and time.monotonic() < until:
+            time.sleep(0.005)  # a signal is sent at once and felt when the process is next on a core
         for reader, stream in zip(self._readers, (self._ckptd.stdout, self._ckptd.stderr), strict=True):
             reader.join(30)
             if not reader.is_alive():
