@@ -25,6 +25,7 @@ from benchmarks import machine
 from ckptd.memory.room import Room
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
 from ckptd.store import index, layout, removal
+from ckptd.store.draft import Way
 from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
 from ckptd.store.manifest import FORMAT, MANIFEST, Manifest, encode
@@ -32,7 +33,7 @@ from ckptd.store.reader import newest_valid
 from ckptd.store.retention import Policy
 from ckptd.store.seen import Seen
 from ckptd.store.verify import read_manifest
-from ckptd.store.writer import Way, write_checkpoint
+from ckptd.store.writer import write_checkpoint
 
 JOB = "0123abcd"
 ROUNDS = 15

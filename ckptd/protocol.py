@@ -98,6 +98,15 @@ class Due(Message):
 
 
 @dataclass(eq=False, repr=False)
+class Copying(Message):
+    """The copy to leave with has begun: what it has already may be written while the rest of it is copied."""
+
+    dump: str
+    segment: str
+    """As in Dumped."""
+
+
+@dataclass(eq=False, repr=False)
 class Dumped(Message):
     """The copy in shared memory is complete: the supervisor owns the segment from here on."""
 

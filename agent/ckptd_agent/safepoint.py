@@ -9,13 +9,15 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ckptd.protocol import DRILL, DRILL_SPARE, Due, Dump, Dumped, Progress, Said, Undumped, Welcome
+from ckptd.protocol import DRILL, DRILL_SPARE, Copying, Due, Dump, Dumped, Progress, Said, Undumped, Welcome
 from ckptd_agent import rooms
 from ckptd_agent.leftovers import Watch
 from ckptd_agent.loops import events, hooks, outside, position
 from ckptd_agent.loops import record as r
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ckptd.protocol import Saved, Unsaved
     from ckptd_agent.graph.capture import Capture
     from ckptd_agent.graph.document import Final
@@ -142,8 +144,16 @@ def _look_ahead(now: float) -> None:
     """Have a room made ready for the state as it is now: looked at less and less often, as it is walked for that."""
     global _ahead_at, _ahead_wait
     if now >= _ahead_at:
+        _import_ahead()
         _ahead_at, _ahead_wait = now + _ahead_wait, 4 * _ahead_wait
         rooms.prepare(events.state_bytes())
+
+
+def _import_ahead() -> None:
+    """What a dump needs, while there is time: it is a tenth of what a small one takes."""
+    from ckptd_agent import company, copying, drain, facts, modes  # noqa: F401
+    from ckptd_agent.graph import addresses, capture, document  # noqa: F401
+    from ckptd_agent.state import graphs, kinds, rng, sharing  # noqa: F401
 
 
 def _on_outside(record: r.Record | None) -> None:
@@ -220,7 +230,7 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
     final = _final(loop, at_end)
     path = why = ""
     try:
-        path = _take(found, final, patient, dump.dump)
+        path = _take(found, final, patient, dump.dump, _teller(dump))
     except GraphWaitsError:
         raise
     except Exception as error:  # whatever goes wrong in the agent, training goes on
@@ -269,7 +279,20 @@ def _final(loop: int, at_end: bool) -> Final:
     return Final(loop, int(r.stack[-1][r.ORDINAL]), False)
 
 
-def _take(found: position.Position, final: Final, patient: bool, dump: str) -> str:
+def _teller(dump: Dump) -> Callable[[Path], None] | None:
+    """Whom to call when the copy begins; None while training goes on: it has the memory's bandwidth to itself."""
+    from ckptd_agent import link
+
+    return (lambda path: link.send(Copying(dump.dump, str(path)))) if dump.leave else None
+
+
+def _take(
+    found: position.Position,
+    final: Final,
+    patient: bool,
+    dump: str,
+    begun: Callable[[Path], None] | None = None,
+) -> str:
     """Capture and copy; the path of the segment. Raises GraphWaitsError, DumpFailedError, and whatever."""
     from ckptd.errors import DumpFailedError
     from ckptd_agent import company, facts, modes, opened
@@ -310,4 +333,4 @@ def _take(found: position.Position, final: Final, patient: bool, dump: str) -> s
     described["rng"] = states
     described["modes"] = modes.take()
     described["appended"] = opened.appended_sizes()
-    return str(drain(capture, document.pack(described), facts.collect(capture, described), dump))
+    return str(drain(capture, document.pack(described), facts.collect(capture, described), dump, begun))

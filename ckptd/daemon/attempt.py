@@ -60,6 +60,8 @@ class Attempt:
     """The last that were: an answer may come twice, after a reconnection."""
     leave: Request | None = None
     """The request to save and to leave that stands: not failed so far."""
+    following: bool = False
+    """The writer follows a copy that is not complete: one at a time."""
     writing: int = 0
     """Segments that the writer has."""
     saved: bool = False

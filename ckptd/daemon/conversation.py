@@ -45,6 +45,8 @@ class Conversation:
             self._notice(attempt, message)
         elif isinstance(message, protocol.Due):
             self._dumps.periodic(attempt)
+        elif isinstance(message, protocol.Copying):
+            self._dumps.copying(attempt, message)
         elif isinstance(message, protocol.Dumped):
             self._dumps.dumped(attempt, message)
         elif isinstance(message, protocol.Undumped):

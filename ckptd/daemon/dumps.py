@@ -11,7 +11,8 @@ from ckptd.daemon.attempt import PERIODIC_SECONDS, Attempt, Request
 from ckptd.daemon.context import Context
 from ckptd.daemon.interval import Interval
 from ckptd.daemon.resume import Base
-from ckptd.daemon.writer import Committed, Done, Saving
+from ckptd.daemon.worker import Done
+from ckptd.daemon.writer import Committed, Saving
 from ckptd.errors import CkptdError, DumpFailedError
 from ckptd.settings import signal_name
 from ckptd.store.quantity import bytes_text
@@ -149,6 +150,15 @@ class Dumps:
         self._job.ledger.enter(states.DUMPING)
         self._job.news.tell("asked", reason=reason, leave=True)
 
+    def copying(self, attempt: Attempt, message: protocol.Copying) -> None:
+        """A copy to leave with has begun: the disk may begin, too."""
+        request, segment = attempt.requests.get(message.dump), Path(message.segment)
+        if request is None or not request.leave or not self._job.segments.holds(segment):
+            self._job.server.nonsense += 1
+        elif attempt.status is None and not attempt.following:
+            attempt.following = True
+            self._job.writer.follow(message.dump, segment)
+
     def dumped(self, attempt: Attempt, message: protocol.Dumped) -> None:
         """A copy is complete."""
         request = attempt.answer(message.dump)
@@ -164,6 +174,7 @@ class Dumps:
                 segment.unlink(missing_ok=True)  # shared memory: no disk to wait for
             return
         attempt.writing += 1
+        attempt.following = False
         self._copied = self._job.loop.now()
         self._job.news.tell("copied", step=message.step, seconds=message.seconds, leave=request.leave)
         if request.leave and self._job.ledger.state == states.DUMPING:
@@ -187,6 +198,8 @@ class Dumps:
 
     def undumped(self, attempt: Attempt, message: protocol.Undumped) -> None:
         """There will be no copy."""
+        self._job.writer.give_up()
+        attempt.following = False
         request = attempt.answer(message.dump)
         if request is None:
             self._job.server.nonsense += 1

@@ -9,7 +9,7 @@ from typing import Any
 from ckptd import states
 from ckptd.daemon.news import News
 from ckptd.daemon.processes import ProcessId
-from ckptd.daemon.writer import Worker
+from ckptd.daemon.worker import Worker
 from ckptd.store.job import JobRecord
 from ckptd.store.layout import JobFolder
 

@@ -25,7 +25,7 @@ from ckptd.daemon.stopping import Stopping
 from ckptd.daemon.sweep import Sweep
 from ckptd.daemon.table import row_of
 from ckptd.daemon.takeover import Takeover
-from ckptd.daemon.writer import Done
+from ckptd.daemon.worker import Done
 from ckptd.errors import CkptdError, RefusedError
 
 SETTLE = 0.05
@@ -217,7 +217,7 @@ class Supervisor:
                     self._job.voice.say(sentence)
             elif self._left.saved(done):
                 continue
-            elif self._job.attempt is not None and done.tag != "trusted":
+            elif self._job.attempt is not None and done.tag.startswith("saved:"):
                 attempt = self._job.attempt
                 self._dumps.written(attempt, done)
                 if attempt.status is not None:
@@ -256,6 +256,7 @@ class Supervisor:
 
     def _exited(self, attempt: Attempt, status: int) -> None:
         attempt.status = status
+        self._job.writer.give_up()
         self._job.news.tell("exited", status=status)
         self._job.hurry(urgent=bool(attempt.writing))
         self._job.terminal.take_back()

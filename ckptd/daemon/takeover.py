@@ -10,7 +10,8 @@ from ckptd.daemon.attempt import Attempt
 from ckptd.daemon.context import Context
 from ckptd.daemon.processes import ProcessId
 from ckptd.daemon.resume import Base
-from ckptd.daemon.writer import Committed, Done, Saving
+from ckptd.daemon.worker import Done
+from ckptd.daemon.writer import Committed, Saving
 from ckptd.store import index
 
 RECOVERED = "recovered-"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ckptd.daemon.writer import Done, Worker
+from ckptd.daemon.worker import Done, Worker
 from ckptd.errors import CkptdError, DamagedError, LockedError, RemoteError
 from ckptd.remote.job import RemoteJob
 from ckptd.remote.journal import Journal

@@ -1,21 +1,23 @@
-"""Work that may wait for a disk, done in threads so that the loop never does."""
+"""Writes a job's checkpoints, in a thread of its own."""
 
 from __future__ import annotations
 
 import os
-import queue
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckptd import __version__
 from ckptd.daemon.resume import Base, find_base
+from ckptd.daemon.worker import Worker
 from ckptd.errors import CkptdError, DumpFailedError, NoStoreError
-from ckptd.memory.segment import Segment
+from ckptd.memory.segment import MAGIC, Segment
 from ckptd.store import disk, layout, removal
+from ckptd.store.draft import Draft, Way
 from ckptd.store.environment import shown
 from ckptd.store.hold import Hold
 from ckptd.store.known import Known
@@ -25,69 +27,7 @@ from ckptd.store.quantity import bytes_text
 from ckptd.store.retention import Policy
 from ckptd.store.seen import Seen
 from ckptd.store.spilled import FOLDER
-from ckptd.store.writer import NoRoomError, Way, write_checkpoint
-
-
-@dataclass(frozen=True)
-class Done:
-    """One piece of work is over."""
-
-    tag: str
-    value: object = None
-    error: Exception | None = None
-
-
-class Worker:
-    """A thread that does one thing after another and reports each to the loop through ``fileno()``."""
-
-    def __init__(self, name: str) -> None:
-        self._todo: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
-        # A daemon thread: a disk that hangs must not keep ckptd from ending.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def fileno(self) -> int:
-        """Readable when something is done."""
-        return self._read
-
-    def submit(self, tag: str, work: Callable[[], object]) -> None:
-        """Have ``work`` done; its result or error comes back under ``tag``."""
-        self._todo.put((tag, work))
-
-    def results(self) -> list[Done]:
-        """What has been done since the last call, without waiting."""
-        try:
-            while os.read(self._read, 4096):
-                pass
-        except BlockingIOError:
-            pass  # emptied: the usual case
-        found: list[Done] = []
-        while not self._done.empty():
-            found.append(self._done.get())
-        return found
-
-    def close(self, wait: float) -> bool:
-        """Do what was submitted, then end the thread; False if that took longer than ``wait`` seconds."""
-        self._todo.put(None)
-        self._thread.join(wait)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while (item := self._todo.get()) is not None:
-            tag, work = item
-            try:
-                done = Done(tag, work())
-            except Exception as error:  # noqa: BLE001 - whatever it is, the loop decides
-                done = Done(tag, error=error)
-            self._done.put(done)
-            try:
-                os.write(self._write, b".")
-            except BlockingIOError:
-                continue  # the pipe is full of wake-ups already
+from ckptd.store.writer import NoRoomError, begin_early, write_checkpoint
 
 
 @dataclass(frozen=True)
@@ -153,6 +93,11 @@ class Writer(Worker):
         self._held: Hold | None = None
         self._committed: Committed | None = None
         self._remember = remember
+        self._followed_to: dict[str, tuple[Segment, Draft | None]] = {}
+        """By dump: the segment, and what is written of it already."""
+        self._mapped: list[Segment] = []
+        self._following: list[threading.Event] = []
+        """Of each copy that is followed: set once it may not come to its end."""
         self.memory: MemoryCopy | None = None
         """The newest checkpoint's copy in memory. Its room may be in use for the next dump meanwhile."""
         self._warned = False
@@ -165,6 +110,19 @@ class Writer(Worker):
         """A process has read every byte of the checkpoint, and found it right. Done('trusted')."""
         self.submit("trusted", lambda: self._trust(base))
 
+    def follow(self, dump: str, segment: Path) -> None:
+        """Write what is there of a dump to leave with, while it is copied. Done('followed', None)."""
+        self._hurry.set()
+        given_up = threading.Event()
+        self._following.append(given_up)
+        self.submit("followed", lambda: self._follow(dump, segment, given_up.is_set))
+
+    def give_up(self) -> None:
+        """Nobody copies any longer. What was copied completely is still written."""
+        for event in self._following:
+            event.set()
+        self._following.clear()
+
     def save(self, saving: Saving) -> None:
         """Write a segment; it stays if that worked. Done('saved:DUMP', Committed or an error)."""
         if saving.leave:
@@ -176,6 +134,9 @@ class Writer(Worker):
         self.submit("retained", self._retain)
 
     def _find_base(self, allow_changed: bool, from_step: int | None, read: bool) -> Base:
+        self._unmap()
+        self._drop_drafts()
+        self._hurry.clear()
         # Once the job has committed something of its own after --from, that is what a relaunch goes on from.
         step = from_step if self._committed is None else None
         base = find_base(self._folder, allow_changed, step, read=read)
@@ -201,13 +162,37 @@ class Writer(Worker):
             self._held.release()
         self._held = Hold(path) if path is not None else None
 
+    def close(self, wait: float) -> bool:
+        """As a Worker's; nothing is waited for that may never come."""
+        self.give_up()
+        self.submit("dropped", self._drop_drafts)
+        return super().close(wait)
+
+    def _follow(self, dump: str, segment: Path, given_up: Callable[[], bool]) -> None:
+        try:
+            copying = Segment(segment, copying=True)
+        except (CkptdError, OSError):
+            return  # it is no longer there, or no longer being copied
+        draft = begin_early(self._folder, copying, layout.new_id(), self._way, given_up)
+        self._followed_to[dump] = copying, draft
+
+    def _drop_drafts(self) -> None:
+        """What was begun, and did not become a checkpoint."""
+        for segment, draft in self._followed_to.values():
+            segment.close()
+            if draft is not None:
+                draft.drop()
+        self._followed_to.clear()
+
     def _save(self, saving: Saving) -> Committed:
+        self._unmap()
         kept, spilled = False, ""
         try:
-            with Segment(saving.segment) as segment:
-                spilled = segment.index.spill.file if segment.index.spill is not None else ""
-                committed = self._commit(saving, segment)
-                kept = self._remember and segment.index.spill is None
+            segment, draft = self._open(saving)
+            self._mapped.append(segment)
+            spilled = segment.index.spill.file if segment.index.spill is not None else ""
+            committed = self._commit(saving, segment, draft)
+            kept = self._remember and segment.index.spill is None
         except CkptdError:
             raise
         except Exception as error:
@@ -215,10 +200,12 @@ class Writer(Worker):
         finally:
             if not kept:
                 saving.segment.unlink(missing_ok=True)
+                self._unmap()  # its memory is needed
             if spilled and Path(spilled).parent == self._folder.path / FOLDER:
                 Path(spilled).unlink(missing_ok=True)  # unless it is part of the checkpoint now
             if saving.leave:
                 self._hurry.clear()
+            self._drop_drafts()
         if kept:
             self._keep_in_memory(MemoryCopy(saving.segment, saving.dump, committed.path))
         self._committed = committed
@@ -226,18 +213,32 @@ class Writer(Worker):
         self._hold(None)
         return committed
 
+    def _unmap(self) -> None:
+        """Let go of the segments that were read: it takes a tenth of the time of a write, so not before a commit."""
+        for segment in self._mapped:
+            with suppress(BufferError):  # an error that is still told of may hold a part of it
+                segment.close()
+        self._mapped.clear()
+
+    def _open(self, saving: Saving) -> tuple[Segment, Draft | None]:
+        """The segment, and what is written of it already. Raises DamagedError, OSError."""
+        segment, draft = self._followed_to.get(saving.dump, (None, None))
+        if segment is None or segment.path != saving.segment or segment.stage() != MAGIC:
+            return Segment(saving.segment), None
+        del self._followed_to[saving.dump]
+        return segment, draft
+
     def _keep_in_memory(self, copy: MemoryCopy) -> None:
         """One copy is enough: let an older one go that lies elsewhere."""
         old, self.memory = self.memory, copy
         if old is not None and old.segment != copy.segment:
             old.segment.unlink(missing_ok=True)
 
-    def _commit(self, saving: Saving, segment: Segment) -> Committed:
+    def _commit(self, saving: Saving, segment: Segment, draft: Draft | None) -> Committed:
         """Write it; where the disk is full make room, and try once more."""
+        manifest = self._manifest(saving, draft.ident if draft is not None else layout.new_id())
         try:
-            return Committed(
-                saving, *write_checkpoint(self._folder, segment, self._manifest(saving), self._way)
-            )
+            return Committed(saving, *write_checkpoint(self._folder, segment, manifest, self._way, draft))
         except NoRoomError as error:
             try:
                 freed = removal.make_room(self._folder, self._policy, self._base.path, error.needed)
@@ -245,20 +246,23 @@ class Writer(Worker):
                 raise error from more  # that there is no room is what the user has to know
             if not freed.gone:
                 raise
-        path, manifest = write_checkpoint(self._folder, segment, self._manifest(saving), self._way)
+        path, manifest = write_checkpoint(
+            self._folder, segment, self._manifest(saving, layout.new_id()), self._way
+        )
         return Committed(saving, path, manifest, f"the disk was full: removed {_names(freed.gone)}")
 
-    def _manifest(self, saving: Saving) -> Manifest:
+    def _manifest(self, saving: Saving, ident: str) -> Manifest:
         base = self._base.manifest
         branch, branch_step = self._base.branch
         return Manifest(
-            format=FORMAT, id=layout.new_id(), job=self._folder.id, name=self._name, step=saving.step,
+            format=FORMAT, id=ident, job=self._folder.id, name=self._name, step=saving.step,
             created=time.time(), reason=saving.reason, attempt=saving.attempt, files=[],
             host=socket.gethostname(), parent=base.id if base else "", branch=branch, branch_step=branch_step,
             facts={"environment": shown(os.environ), "ckptd": __version__},
         )  # fmt: skip
 
     def _retain(self) -> list[str]:
+        self._unmap()
         discard_earlier(self._folder)
         if self._committed is None:
             return []

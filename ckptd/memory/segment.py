@@ -2,14 +2,18 @@
 
 A segment is a file in a memory file system (or, where that is too small, beside the store), mode
 0600. It holds, from offset 0: the bytes of all storages, in an order that leaves no holes, each
-aligned to its element size; then the object graph (msgpack). At its end lie the index (msgpack) and
-a 16 byte footer: length of the index (little endian u64) and the magic ``CKPTDSEG``; before them there
-may be room to spare, as a segment is written into a room that was used before (ckptd.memory.room).
-Without the footer the segment is not complete and is never read.
+aligned to its element size; then the object graph (msgpack) and one byte for each region of the storages. At its
+end lie the index (msgpack) and a 16 byte footer: length of the index (little endian u64) and the magic
+``CKPTDSEG``; before them there may be room to spare, as a segment is written into a room that was used before
+(ckptd.memory.room). Without the footer the segment is not complete and is never taken for a dump.
+
+While the storages are being copied the magic is ``CKPTDCPY``. The graph is there then, and a region of the
+storages once its byte is 1: the writer need not wait for the whole copy (ckptd.store.early).
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import struct
@@ -24,12 +28,15 @@ from ckptd.errors import DamagedError
 from ckptd.memory.room import Room
 
 MAGIC = b"CKPTDSEG"
+COPYING = b"CKPTDCPY"
 FOOTER = struct.Struct("<Q8s")
 ITEM_BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4,
     "F16": 2, "BF16": 2, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
 """safetensors names of element types, with their size in bytes."""
+REGION = 8 << 20
+"""Bytes of the storages that are said to be there together."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,8 @@ class Index:
     """Id of the dump, as in protocol.Dump."""
     spill: Spill | None = None
     """None: the segment holds the storages."""
+    regions: int = 0
+    """How many bytes behind the graph say which regions of the storages are there."""
 
 
 def arrange(sizes: Sequence[tuple[str, str, int]]) -> list[Tensor]:
@@ -83,9 +92,10 @@ def arrange(sizes: Sequence[tuple[str, str, int]]) -> list[Tensor]:
 
 
 class Segment:
-    """A complete segment, opened for reading. Use as a context manager; the file is not removed."""
+    """A segment, opened for reading. Use as a context manager; the file is not removed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, copying: bool = False) -> None:
+        """Open a complete one; ``copying``: or one whose storages are still on their way. Raises DamagedError."""
         self.path = path
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -93,7 +103,7 @@ class Segment:
                 raise DamagedError(f"segment {path} is {size} bytes long: the dump was not completed")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         length, magic = FOOTER.unpack_from(self._map, size - FOOTER.size)
-        if magic != MAGIC or length > size - FOOTER.size:
+        if not (magic == MAGIC or (copying and magic == COPYING)) or length > size - FOOTER.size:
             self._map.close()
             raise DamagedError(f"segment {path} has no footer: the dump was not completed")
         start = size - FOOTER.size - length
@@ -105,8 +115,10 @@ class Segment:
             facts=fields["facts"],
             dump=fields.get("dump", ""),
             spill=Spill(**fields["spill"]) if fields.get("spill") else None,
+            regions=fields.get("regions", 0),
         )
-        if self.index.graph_offset + self.index.graph_nbytes > start:
+        self._regions = self.index.graph_offset + self.index.graph_nbytes
+        if self._regions + self.index.regions > start:
             raise DamagedError(f"segment {path}: its index points outside of it")
 
     @property
@@ -123,6 +135,15 @@ class Segment:
         offset = self.index.graph_offset
         return memoryview(self._map)[offset : offset + self.index.graph_nbytes]
 
+    def has(self, offset: int, nbytes: int) -> bool:
+        """Whether these bytes of the storages are there already."""
+        first, last = offset // REGION, (offset + max(nbytes, 1) - 1) // REGION
+        return last < self.index.regions and all(self._map[self._regions + first : self._regions + last + 1])
+
+    def stage(self) -> bytes:
+        """COPYING, MAGIC, or something else where the copy was given up."""
+        return self._map[-len(MAGIC) :]
+
     def close(self) -> None:
         """Drop the mapping. Views handed out before must be gone."""
         self._map.close()
@@ -135,7 +156,10 @@ class Segment:
 
 
 class SegmentWriter:
-    """A segment in the making: copy all storages into the room's first bytes, then ``finish``."""
+    """A segment in the making: copy all storages into the room's first bytes, then ``finish``.
+
+    From the start on others may read it as one that is being copied, until ``void``.
+    """
 
     def __init__(
         self,
@@ -151,6 +175,7 @@ class SegmentWriter:
         Raises OSError (ENOSPC) when it can't grow, or the pages of its end are not to be had.
         """
         data = sum(tensor.nbytes for tensor in tensors) if spill is None else 0
+        regions = -(-data // REGION)
         index: bytes = msgpack.packb(
             {
                 "tensors": [[t.name, t.dtype, t.nbytes, t.offset] for t in tensors],
@@ -159,25 +184,35 @@ class SegmentWriter:
                 "facts": facts,
                 "dump": dump,
                 "spill": asdict(spill) if spill is not None else None,
+                "regions": regions,
             }
         )
         self.room = room
         self.data_nbytes = data
+        self.regions = regions
+        self._graph_end = data + len(graph)
         self._footer = FOOTER.pack(len(index), MAGIC)
         self.void()
-        room.grow(data + len(graph) + len(index) + FOOTER.size)
+        room.grow(data + len(graph) + regions + len(index) + FOOTER.size)
         end = room.nbytes - FOOTER.size
-        for begin, part in ((data, graph), (end - len(index), index)):
+        for begin, part in ((data, graph), (self._graph_end, bytes(regions)), (end - len(index), index)):
             room.populate(begin, begin + len(part))
             with room.view() as view:
                 view[begin : begin + len(part)] = part
         room.populate(end, room.nbytes)
+        with room.view() as view:
+            view[-FOOTER.size :] = FOOTER.pack(len(index), COPYING)
 
     def put(self, offset: int, data: bytes | memoryview) -> None:
         """Copy some bytes of the storages. Raises OSError (ENOSPC)."""
         self.room.populate(offset, offset + len(data))
         with self.room.view() as view:
             view[offset : offset + len(data)] = data
+
+    def arrived(self, region: int) -> None:
+        """All bytes of a region are there, whatever thread copied them."""
+        # Without the GIL, which is a barrier: no processor may show this byte before those that were copied.
+        ctypes.memset(self.room.address() + self._graph_end + region, 1, 1)
 
     def void(self) -> None:
         """Take the footer away, if there is one."""

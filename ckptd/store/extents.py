@@ -20,6 +20,8 @@ PART = 8 << 20
 THREADS = 4
 """Writes that are under way at a time."""
 Step = Callable[[int], None]
+PAUSE = 0.002
+"""Seconds between two looks at whether more threads may begin."""
 PROBE = 64 << 20
 """Bytes that are written each way to see which is faster on a disk."""
 ViewOf = Callable[[int, int], memoryview]
@@ -61,17 +63,23 @@ def open_direct(fd: int) -> int | None:
 
 
 def write_fast(
-    fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Step, *, urgent: bool = False
+    fd: int,
+    view_of: ViewOf,
+    extents: Sequence[Extent],
+    step: Step,
+    *,
+    urgent: bool = False,
+    sparing: Callable[[], bool] = lambda: False,
 ) -> None:
     """Write all of them to a file that is open for writing, in the faster of two ways. As write_extents.
 
     ``urgent``: with several threads, and without finding out which that is. Else with one, as the job that is being
-    saved trains on, and needs the memory's bandwidth.
+    saved trains on, and needs the memory's bandwidth. ``sparing``: whether it should be one for now all the same.
     """
     device = os.fstat(fd).st_dev
     direct = open_direct(fd)
     if direct is None:
-        write_extents(fd, view_of, extents, step)
+        write_extents(fd, view_of, extents, step, sparing=sparing)
         return
     every, threads = extents, THREADS if urgent else 1
     try:
@@ -81,7 +89,8 @@ def write_fast(
             past = _pace(lambda: write_extents(direct, view_of, first, step, threads))
             through = _pace(lambda: write_extents(fd, view_of, second, step, threads), fd)
             _past_cache[device] = past <= through
-        write_extents(direct if _past_cache.get(device, True) else fd, view_of, extents, step, threads)
+        faster = direct if _past_cache.get(device, True) else fd
+        write_extents(faster, view_of, extents, step, threads, sparing)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -115,9 +124,14 @@ def _split(extents: Sequence[Extent], nbytes: int) -> tuple[list[Extent], list[E
 
 
 def write_extents(
-    fd: int, view_of: ViewOf, extents: Sequence[Extent], step: Step, threads: int = THREADS
+    fd: int,
+    view_of: ViewOf,
+    extents: Sequence[Extent],
+    step: Step,
+    threads: int = THREADS,
+    sparing: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Write all of them to ``fd``, with so many threads. The last block is filled up with zeros.
+    """Write all of them to ``fd``, with so many threads (one while ``sparing``). The last block is filled with zeros.
 
     Raises OSError, and what ``step`` raises; ``step`` is called on several threads with the bytes written.
     """
@@ -143,6 +157,8 @@ def write_extents(
 
     def help_out(over: LockType) -> None:
         try:
+            while sparing() and not failed:
+                time.sleep(PAUSE)
             write_some()
         finally:
             over.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,11 @@ class Plan:
                 item.view.release()
 
 
+def first_file(ident: str) -> str:
+    """The name of the tensor file of what a checkpoint is the first to have."""
+    return f"tensors-{ident}.safetensors"
+
+
 def make_plan(
     data: memoryview,
     tensors: Sequence[Tensor],
@@ -63,17 +68,28 @@ def make_plan(
     algorithm: str,
     step: Step,
     hurried: Callable[[], bool],
+    written: Mapping[str, str],
 ) -> Plan:
     """Hash all storages, and link into ``work`` what is there already.
 
-    ``data`` holds the bytes of all ``tensors``; ``ident`` is the checkpoint's id. Raises what ``step`` raises.
+    ``data`` holds the bytes of all ``tensors``; ``ident`` is the checkpoint's id. ``written``: hashes, by name, of
+    the storages that are in its first file already. Raises what ``step`` raises.
     """
-    views = [data[tensor.offset : tensor.offset + tensor.nbytes] for tensor in tensors]
+    views = {
+        tensor.name: data[tensor.offset : tensor.offset + tensor.nbytes]
+        for tensor in tensors
+        if tensor.name not in written
+    }
     try:
-        keys = _keys(views, algorithm, step, HASHERS if hurried() else 1)
-        return _plan(data, views, keys, tensors, ident, work, known, algorithm, hurried)
+        found = _keys(list(views.values()), algorithm, step, HASHERS if hurried() else 1)
+        keys = dict(zip(views, found, strict=True))
+        keys |= {
+            each.name: key_of(written[each.name], each.nbytes) for each in tensors if each.name in written
+        }
+        where = {keys[name]: first_file(ident) for name in written}
+        return _plan(data, views, keys, tensors, ident, work, known, algorithm, hurried, where)
     except BaseException:
-        for view in views:
+        for view in views.values():
             view.release()
         raise
 
@@ -97,23 +113,28 @@ def _keys(views: list[memoryview], algorithm: str, step: Step, most: int) -> lis
 
 def _plan(
     data: memoryview,
-    views: list[memoryview],
-    keys: list[str],
+    views: dict[str, memoryview],
+    keys: dict[str, str],
     tensors: Sequence[Tensor],
     ident: str,
     work: Path,
     known: Known,
     algorithm: str,
     hurried: Callable[[], bool],
+    where: dict[str, str],
 ) -> Plan:
+    """``views`` and ``keys``: by the name of a storage. ``where``: by key, in which file it is already."""
+    first = "settled" if where else "tensors"  # the other name is taken
     items: dict[str, Item] = {}
-    for view, tensor, key in zip(views, tensors, keys, strict=True):
-        if key in items:
+    for tensor in tensors:
+        key, view = keys[tensor.name], views.get(tensor.name)
+        if view is None:
+            continue
+        if key in items or key in where:
             view.release()
         else:
             items[key] = Item(key, tensor, view)
     plan = Plan(algorithm, data)
-    where: dict[str, str] = {}
     for name, provided in known.usable(items, algorithm, hurried).items():
         if _link(known, name, work):
             plan.linked.append(known.packs[name].entry)
@@ -123,11 +144,17 @@ def _plan(
         if key in where:
             item.view.release()
             continue
-        name = where[key] = f"{'settled' if key in settled else 'tensors'}-{ident}.safetensors"
+        name = where[key] = f"{'settled' if key in settled else first}-{ident}.safetensors"
         plan.new.setdefault(name, []).append(item)
     plan.stored = [
-        Stored(tensor.name, tensor.dtype, tensor.nbytes, key.partition("-")[0], where[key])
-        for tensor, key in zip(tensors, keys, strict=True)
+        Stored(
+            tensor.name,
+            tensor.dtype,
+            tensor.nbytes,
+            keys[tensor.name].partition("-")[0],
+            where[keys[tensor.name]],
+        )
+        for tensor in tensors
     ]
     return plan
 

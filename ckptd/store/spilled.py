@@ -8,14 +8,18 @@ from pathlib import Path
 from ckptd.memory.segment import Spill, Tensor
 from ckptd.store import disk, hashing
 from ckptd.store.manifest import FileEntry
-from ckptd.store.packing import Plan
+from ckptd.store.packing import Plan, first_file
 from ckptd.store.storages import Stored, key_of
-from ckptd.store.tensorfile import make_head
+from ckptd.store.tensorfile import ALIGNMENT, MAX_HEAD_BYTES, make_head
 
 FOLDER = "segments"
 """Where they lie in a job's folder."""
 DIGEST = "0" * 32
 """As long as any hash that is written with."""
+ENTRY = '"":{"dtype":"F8_E4M3","shape":[],"data_offsets":[,]},'
+"""What an entry has beside its name and four numbers."""
+HEAD = 256
+"""Bytes of what else is in a head."""
 
 
 def name_entries(tensors: list[Tensor], digests: list[str]) -> list[Tensor]:
@@ -32,16 +36,12 @@ def name_entries(tensors: list[Tensor], digests: list[str]) -> list[Tensor]:
 
 def head_room(tensors: list[Tensor]) -> int:
     """Bytes that the head takes at most, whatever the hashes will be. Raises ValueError if there are too many."""
-    longest = [
-        Tensor(
-            f"{key_of(DIGEST, tensor.nbytes)}~{number + len(tensors)}",
-            tensor.dtype,
-            tensor.nbytes,
-            tensor.offset,
-        )
-        for number, tensor in enumerate(tensors)
-    ]
-    return len(make_head(longest))
+    digits = len(str(sum(tensor.nbytes for tensor in tensors)))
+    longest = key_of(DIGEST, 0) + "~" + str(2 * len(tensors)) + ENTRY
+    room = HEAD + len(tensors) * (len(longest) + 4 * digits)
+    if room > MAX_HEAD_BYTES:
+        raise ValueError(f"{len(tensors)} tensors are more than one file holds")
+    return room + -room % ALIGNMENT
 
 
 def take_spilled(tensors: list[Tensor], spill: Spill, ident: str, work: Path) -> tuple[str, Plan, FileEntry]:
@@ -52,7 +52,7 @@ def take_spilled(tensors: list[Tensor], spill: Spill, ident: str, work: Path) ->
     source = Path(spill.file)
     if source.parent != work.parent.parent / FOLDER:
         raise ValueError(f"{source} is not in the job's own folder")
-    name = f"tensors-{ident}.safetensors"
+    name = first_file(ident)
     head = make_head(name_entries(tensors, spill.digests), spill.start)
     size = sum(tensor.nbytes for tensor in tensors)
     if len(head) != spill.start:

@@ -15,11 +15,11 @@ from store_fixtures.making import make_checkpoint, make_job, make_segment, seal
 
 from ckptd.errors import CkptdError, DamagedError, RefusedError
 from ckptd.store import compress, hashing, job
+from ckptd.store.draft import Way
 from ckptd.store.known import Known
 from ckptd.store.manifest import NO_HASH, OWN_HASH, TABLE, decode
 from ckptd.store.reader import OpenCheckpoint
 from ckptd.store.verify import verify_checkpoint
-from ckptd.store.writer import Way
 from ckptd_agent.graph import document
 from faults.walking import GRAPH, unpack, walk
 

@@ -12,13 +12,13 @@ from store_fixtures.making import JOB, make_checkpoint, make_job, make_segment
 
 from ckptd.errors import DamagedError
 from ckptd.store import index
+from ckptd.store.draft import Way
 from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
 from ckptd.store.layout import JobFolder
 from ckptd.store.pins import PIN, read_mark, write_mark
 from ckptd.store.reader import newest_valid
 from ckptd.store.retention import Mark
-from ckptd.store.writer import Way
 
 EVERY = int(os.environ.get("FLIP_EVERY", "29"))
 """Of so many bytes one is tried, another each time; of short files all. FLIP_EVERY=1 tries all."""

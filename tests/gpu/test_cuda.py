@@ -41,18 +41,18 @@ def test_a_cuda_program_goes_on_as_if_left_alone(name: str, tmp_path: Path) -> N
 def test_what_has_not_changed_on_the_device_is_not_brought_over_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ckptd_agent import drain, rooms
+    from ckptd_agent import copying, drain, rooms
     from ckptd_agent.graph.capture import Capture
 
     monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
     copied: list[str] = []
-    copy = drain._copy_odd
+    copy = copying._copy_odd
 
     def noted(obj: Any, tensor: Tensor, room: Room) -> None:
         copied.append(tensor.name)
         copy(obj, tensor, room)
 
-    monkeypatch.setattr(drain, "_copy_odd", noted)
+    monkeypatch.setattr(copying, "_copy_odd", noted)
     frozen, trained = torch.randn(1 << 20, device="cuda"), torch.randn(1 << 18, device="cuda")
     for number, expected in enumerate((2, 0, 1, 1)):
         if number == 2:

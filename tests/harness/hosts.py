@@ -161,6 +161,15 @@ class Host:
         """Wait until the job has done so many steps."""
         self.until(lambda: len(self.output(job)) >= count, f"step {count} of {job}")
 
+    def running(self, attempt: int, name: str = "job") -> None:
+        """Wait until the job's record says so: it is written behind what happens, as fast as the disk is."""
+
+        def is_so() -> bool:
+            row = self.row(name)
+            return (row["state"], row["attempt"]) == ("running", attempt)
+
+        self.until(is_so, f"attempt {attempt} of {name}")
+
     def ended(self, name: str = "job", state: str = "finished") -> dict[str, Any]:
         """Wait until a job has come to its end."""
         self.until(lambda: self.row(name)["state"] == state, f"the end of {name}")

@@ -159,12 +159,14 @@ class LiveRun:
                 continue
         self._ckptd.wait(30)
         until = time.monotonic() + 30
-        while any(self._alive(process) for process in everyone) and time.monotonic() < until:
-            time.sleep(0.005)  # a signal is sent at once and felt when the process is next on a core
+        while left := [process for process in everyone if self._alive(process)]:
+            # A signal is sent at once and felt when the process is next on a core.
+            assert time.monotonic() < until, f"killed, and still there: {left}"
+            time.sleep(0.005)
         for reader, stream in zip(self._readers, (self._ckptd.stdout, self._ckptd.stderr), strict=True):
             reader.join(30)
-            if not reader.is_alive():
-                stream.close()
+            assert not reader.is_alive(), self._told(f"killed {everyone}, and someone still holds its output")
+            stream.close()
 
     def __enter__(self) -> LiveRun:
         return self

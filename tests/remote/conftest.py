@@ -22,10 +22,10 @@ from ckptd.remote.folder import FolderBackend
 from ckptd.remote.job import RemoteJob
 from ckptd.remote.journal import Journal
 from ckptd.remote.patience import Patience
+from ckptd.store.draft import Way
 from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
 from ckptd.store.layout import JobFolder, open_store
-from ckptd.store.writer import Way
 from remote.faults import FaultyProxy
 
 __all__ = ["fake", "start"]  # fixtures

@@ -11,9 +11,10 @@ from typing import Any
 
 from ckptd.memory.room import Room
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
+from ckptd.store.draft import Way
 from ckptd.store.layout import JobFolder, new_id, open_store
 from ckptd.store.manifest import FORMAT, NO_HASH, Manifest
-from ckptd.store.writer import Way, write_checkpoint
+from ckptd.store.writer import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 """Of the repository."""

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ckptd.store.draft import Way
 from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
 from ckptd.store.layout import JobFolder, open_store
 from ckptd.store.manifest import dump_json
 from ckptd.store.pins import write_mark
 from ckptd.store.retention import Mark
-from ckptd.store.writer import Way
 from store_fixtures.making import JOB, graph_of, make_checkpoint, make_segment, seal
 
 GRAPH = bytes.fromhex("82a776657273696f6e01a56e6f64657390")

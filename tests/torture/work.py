@@ -19,6 +19,7 @@ from ckptd.daemon.writer import discard_earlier, set_aside
 from ckptd.memory.room import Room
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
 from ckptd.store import index, layout, packing, removal
+from ckptd.store.draft import Way
 from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
 from ckptd.store.leftovers import prune_job
@@ -29,7 +30,7 @@ from ckptd.store.reader import newest_valid
 from ckptd.store.retention import Mark, Policy
 from ckptd.store.sweep import sweep
 from ckptd.store.transfer import copy_checkpoint
-from ckptd.store.writer import Way, write_checkpoint
+from ckptd.store.writer import write_checkpoint
 
 JOB = "0123abcd"
 _PERIODS = [("frozen", "F32", 24_000, 10**12), ("slow", "F32", 9000, 4), ("tick", "I64", 64, 1),

@@ -35,13 +35,12 @@ def test_a_job_is_saved_in_time_and_goes_on(host):
     assert after == sorted(after)
     assert after[0] >= 0
     assert [phase["share"] is None for phase in told["phases"]] == [False] * 6 + [True] * 3
-    row = host.row()
-    assert (row["state"], row["attempt"]) == ("running", 2)
+    host.running(attempt=2)
     assert host.json("status", job)["state"] == "running"
     shown = host.ckptd("drill", "sigterm", job).stdout
     assert "holds: " in shown
     assert "first step" in shown
-    assert host.row()["attempt"] == 3
+    host.running(attempt=3)
     seen = steps(host, job)
     assert seen == list(range(1, len(seen) + 1))
 
@@ -55,7 +54,7 @@ def test_what_is_too_late_is_measured_and_harms_nothing(host):
     assert "too late by 0." in done.stdout
     assert "came to its next safe point only after 0." in done.stdout
     assert "goes on from step" not in host.log()
-    assert host.row()["attempt"] == 2
+    host.running(attempt=2)
     told = json.loads(host.ckptd("drill", "systemd", "--in", "0.2s", job, "--json", check=False).stdout)
     assert -5 < told["margin"] < 0
     assert told["mend"] == "TimeoutStopSec=5"
@@ -135,7 +134,7 @@ def test_a_torch_program_is_drilled_and_goes_on_exactly(host):
     assert told["holds"], told
     assert told["resumed_step"] == told["saved_step"]
     assert names(told)[-3:] == ["relaunched", "resumed", "first step"]
-    assert host.row()["attempt"] == 2
+    host.running(attempt=2)
     count = len(host.output(job))
     host.steps(job, count + 1)
     seen = steps(host, job)

@@ -10,7 +10,8 @@ Each step takes ``pace`` seconds and prints its number. The state is the step. K
   hello=no|often   never says Hello; says it again at each tenth step, as one that has reconnected does
   dump=slow|long|never|last|refuse|wrong   how it answers a request; 'long' says so in its output, 'last' answers
                    none but one to leave
-  die=dumped|silent  killed when its copy is complete, having said so or not
+  die=dumped|silent|copying  killed when its copy is complete, having said so or not; or half way through it
+  mib=N            so large a state, and a word when the copy to leave with begins
   leave=no         doesn't end after Saved
   resume=refuse|damaged|notice   what it does instead of resuming
   early=SIGNAL     gets this signal before Hello
@@ -36,7 +37,7 @@ import zmq
 from ckptd import protocol
 from ckptd.errors import DamagedError
 from ckptd.memory.room import Room
-from ckptd.memory.segment import SegmentWriter, arrange
+from ckptd.memory.segment import REGION, SegmentWriter, arrange
 from ckptd.store.verify import verify_checkpoint
 
 STEPS = int(sys.argv[1])
@@ -109,7 +110,7 @@ class Agent:
             log("asked")
             time.sleep(1.5)
         graph = str(self.step).encode()
-        data = bytes(range(256)) * 16
+        data = bytes(range(256)) * 16 * (int(KEYS.get("mib", 0)) * 256 or 1)
         sources = {}
         if "source" in KEYS:
             path = Path(KEYS["source"])
@@ -117,7 +118,15 @@ class Agent:
         path = Path(os.environ["CKPTD_SEGMENTS"]) / f"{order.dump}.seg"
         tensors, facts = arrange([("t0", "F32", len(data))]), {"sources": sources, "step": self.step}
         writer = SegmentWriter(Room(path), tensors, graph, facts, order.dump)
-        writer.put(0, data)
+        if "mib" in KEYS and order.leave:
+            self.send(protocol.Copying(order.dump, str(path)))
+        for region in range(writer.regions):
+            if KEYS.get("die") == "copying" and order.leave and region == writer.regions // 2:
+                time.sleep(0.1)  # what is there is on its way to the disk
+                os.kill(os.getpid(), signal.SIGKILL)
+            start = region * REGION
+            writer.put(start, data[start : start + REGION])
+            writer.arrived(region)
         writer.finish()
         if how == "long":
             log(f"copied {self.step}")

@@ -21,29 +21,30 @@ def stop(run):
 
 
 def test_going_back_and_on_again(fake):
-    run = fake(60, due="yes", flags=["--every", "5steps", "--keep-last", "9"])
-    run.line("22")
+    run = fake(90, due="yes", flags=["--every", "5steps", "--keep-last", "19"])
+    run.until(lambda: len(checkpoints(run)) > 3, "four checkpoints")
     last = stop(run)
     before = checkpoints(run)
-    assert before[:4] == [5, 10, 15, 20]
     assert before[-1] == last
+    first, origin = before[:2]  # as a rule 5 and 10; a disk that is slow is given time
 
-    back = fake(60, due="yes", flags=["--every", "5steps", "--keep-last", "2", "--from", "10"])
-    back.line("16")
+    back = fake(90, due="yes", flags=["--every", "5steps", "--keep-last", "2", "--from", str(origin)])
+    back.line(str(origin + 6))
     stopped = stop(back)
-    assert back.out.split()[0] == "11"
-    assert f"--from 10: later checkpoints, up to step {last}, stay until" in back.err
-    assert "goes on from step 10" in back.err
+    assert back.out.split()[0] == str(origin + 1)
+    assert f"--from {origin}: later checkpoints, up to step {last}, stay until" in back.err
+    assert f"goes on from step {origin}" in back.err
     newest = manifest(back, stopped)
-    assert (newest["branch"], newest["branch_step"]) == (1, 10)
+    assert (newest["branch"], newest["branch_step"]) == (1, origin)
     left = checkpoints(back)
-    assert last in left  # ahead of what has been done again: kept, though --keep-last is 2
-    assert 5 not in left
+    if stopped < last:
+        assert last in left  # ahead of what has been done again: kept, though --keep-last is 2
+    assert first not in left
 
-    on = fake(60, due="yes", flags=["--every", "5steps", "--keep-last", "2"])
+    on = fake(90, due="yes", flags=["--every", "5steps", "--keep-last", "2"])
     assert on.wait() == 0
     assert on.out.split()[0] == str(stopped + 1)
-    assert last not in checkpoints(on) or last in (55, 60)
+    assert last not in checkpoints(on) or last > 80
     assert len(checkpoints(on)) == 2
 
 

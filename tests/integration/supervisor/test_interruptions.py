@@ -183,6 +183,28 @@ def test_killed_when_its_copy_is_complete_whether_it_could_say_so_or_not(fake, t
     assert saved >= 5
 
 
+def test_a_large_copy_is_written_as_it_comes(fake):
+    run = fake(40, mib=70)
+    run.line("5")
+    run.child().terminate()
+    assert run.wait() == 0
+    assert numbers(run) == list(range(1, 41))
+    assert len(checkpoints(run)) == 1
+    assert not list(run.store.glob("jobs/*/work/*"))
+
+
+def test_killed_half_way_through_its_copy(fake):
+    run = fake(60, mib=70, die="copying", flags=["--every", "0.2s"])
+    run.until(lambda: checkpoints(run), "a first checkpoint")
+    run.child().terminate()
+    assert run.wait() == 0
+    seen = numbers(run)
+    (back,) = (seen[at + 1] for at in range(len(seen) - 1) if seen[at + 1] <= seen[at])
+    assert back > 1  # from the checkpoint before: of the half one nothing was taken, and nothing is left
+    assert seen[-1] == 60
+    assert not list(run.store.glob("jobs/*/work/*"))
+
+
 def test_crash_goes_on_from_the_periodic_checkpoint(fake):
     run = fake(80, crash="60:-9", flags=["--every", "0.2s"])
     assert run.wait() == 0

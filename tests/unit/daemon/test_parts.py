@@ -11,7 +11,7 @@ from ckptd.daemon.attempt import Attempt
 from ckptd.daemon.loop import Loop
 from ckptd.daemon.resume import Base, changed_sources
 from ckptd.daemon.voice import Voice
-from ckptd.daemon.writer import Done, Worker
+from ckptd.daemon.worker import Done, Worker
 from ckptd.store.manifest import FORMAT, Manifest
 
 

@@ -9,7 +9,8 @@ from store_fixtures.making import make_job, make_segment
 
 from ckptd.daemon import writer as module
 from ckptd.daemon.resume import Base
-from ckptd.daemon.writer import Committed, Done, Saving, Writer
+from ckptd.daemon.worker import Done
+from ckptd.daemon.writer import Committed, Saving, Writer
 from ckptd.store import removal
 from ckptd.store.reader import list_checkpoints
 from ckptd.store.retention import Policy

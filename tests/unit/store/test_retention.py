@@ -11,6 +11,7 @@ from store_fixtures.making import make_checkpoint, pack_of
 from ckptd.cli.keep import policy_of
 from ckptd.errors import DamagedError, UsageError
 from ckptd.store import index, removal
+from ckptd.store.draft import Way
 from ckptd.store.hold import alone, hold
 from ckptd.store.index import Entry, in_order
 from ckptd.store.known import Known
@@ -19,7 +20,6 @@ from ckptd.store.reader import OpenCheckpoint, list_checkpoints
 from ckptd.store.retention import Best, Mark, Policy, decide
 from ckptd.store.seen import Seen
 from ckptd.store.verify import read_manifest, verify_checkpoint
-from ckptd.store.writer import Way
 
 HOUR = 3600.0
 

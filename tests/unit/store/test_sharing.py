@@ -13,11 +13,11 @@ from ckptd.errors import DamagedError
 from ckptd.memory.room import Room
 from ckptd.memory.segment import SegmentWriter, arrange
 from ckptd.store import known
+from ckptd.store.draft import Way
 from ckptd.store.known import Known
 from ckptd.store.layout import JobFolder
 from ckptd.store.reader import OpenCheckpoint
 from ckptd.store.verify import read_manifest, verify_checkpoint
-from ckptd.store.writer import Way
 
 Contents = dict[str, bytes]
 

@@ -19,6 +19,7 @@ from store_fixtures.making import ROOT, make_checkpoint, make_segment, pack_of, 
 from ckptd.errors import CkptdError, DamagedError
 from ckptd.store import environment
 from ckptd.store.contents import Contents
+from ckptd.store.draft import Way
 from ckptd.store.graph import NEWEST, Graph
 from ckptd.store.known import Known
 from ckptd.store.naming import Tree, short_names
@@ -26,7 +27,6 @@ from ckptd.store.packed import unpack_whole
 from ckptd.store.reader import OpenCheckpoint
 from ckptd.store.storages import decode_table
 from ckptd.store.verify import verify_checkpoint
-from ckptd.store.writer import Way
 
 CHILD = (
     st.none()

@@ -26,12 +26,13 @@ from store_fixtures.making import (
 from ckptd.errors import DumpFailedError, RefusedError
 from ckptd.memory.segment import ITEM_BYTES, Segment, Tensor
 from ckptd.store import hashing, packing
+from ckptd.store.draft import Way
 from ckptd.store.known import Known
 from ckptd.store.reader import OpenCheckpoint, list_checkpoints
 from ckptd.store.sweep import sweep
 from ckptd.store.tensorfile import ALIGNMENT, make_head
 from ckptd.store.verify import verify_checkpoint
-from ckptd.store.writer import Way, write_checkpoint
+from ckptd.store.writer import write_checkpoint
 
 
 def key_by_name(path: Path) -> dict[str, str]:
@@ -276,7 +277,8 @@ import sys
 from pathlib import Path
 from store_fixtures.making import *
 from ckptd.store.known import Known
-from ckptd.store.writer import Way, write_checkpoint
+from ckptd.store.draft import Way
+from ckptd.store.writer import write_checkpoint
 def stop(done, total):
     print("writing", flush=True)
     sys.stdin.read()
