@@ -295,31 +295,45 @@ def _take(
 ) -> str:
     """Capture and copy; the path of the segment. Raises GraphWaitsError, DumpFailedError, and whatever."""
     from ckptd.errors import DumpFailedError
-    from ckptd_agent import company, facts, modes, opened
-    from ckptd_agent.drain import drain
-    from ckptd_agent.graph import addresses, document
-    from ckptd_agent.graph.capture import Capture
-    from ckptd_agent.state import graphs, kinds, rng, sharing  # noqa: F401 - kinds registers them all
+    from ckptd_agent import company
+    from ckptd_agent.state import rng
 
     states = rng.take()
-    busy = company.trouble()
-    if busy:
+    if busy := company.trouble():
         raise DumpFailedError(busy)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
     collecting = gc.isenabled()
-    gc.disable()
+    gc.disable()  # it would go through all of the program's objects again and again, for those that a dump makes
     try:
-        capture = Capture()
-        described = document.describe(found, final, capture)
-        capture.run()
-        described["files"] = _capture_files(capture)
-        sharing.link(capture)
-        addresses.link(capture)
+        return _copy(found, final, patient, states, dump, begun)
     finally:
         if collecting:
             gc.enable()
+
+
+def _copy(
+    found: position.Position,
+    final: Final,
+    patient: bool,
+    states: dict[str, Any],
+    dump: str,
+    begun: Callable[[Path], None] | None,
+) -> str:
+    from ckptd.errors import DumpFailedError
+    from ckptd_agent import facts, modes, opened
+    from ckptd_agent.drain import drain
+    from ckptd_agent.graph import addresses, document
+    from ckptd_agent.graph.capture import Capture
+    from ckptd_agent.state import graphs, kinds, sharing  # noqa: F401 - kinds registers them all
+
+    capture = Capture()
+    described = document.describe(found, final, capture)
+    capture.run()
+    described["files"] = _capture_files(capture)
+    sharing.link(capture)
+    addresses.link(capture)
     unused = capture.scratch(graphs.Graphs).unused
     if (
         patient

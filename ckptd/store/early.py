@@ -71,13 +71,17 @@ def write_early(
     failed = threading.Event()
     with segment.data() as data, ThreadPoolExecutor(1) as pool:
         copy = _Copy(segment, data, lambda: failed.is_set() or given_up())
-        hashes = pool.submit(copy.digests, sources, algorithm)
+
+        def describe() -> tuple[list[str], bytes]:
+            digests = copy.digests(sources, algorithm)
+            return digests, make_head(name_entries(entries, digests), start)
+
+        described = pool.submit(describe)
         try:
             write_fast(fd, copy.view, extents, step, urgent=True, sparing=copy.under_way)
-            digests = hashes.result()
+            digests, head = described.result()
         finally:
             failed.set()
-    head = make_head(name_entries(entries, digests), start)
     if len(head) != start:
         raise ValueError(f"the head of {name} needs {len(head)} bytes, {start} are free")
     os.lseek(fd, 0, os.SEEK_SET)

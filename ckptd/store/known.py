@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ckptd.errors import CkptdError
@@ -20,6 +20,9 @@ MOST_FILES = 64
 """A checkpoint links at most so many tensor files: the smallest are written together beyond that."""
 
 
+Identity = tuple[int, int, int, int]
+
+
 @dataclass
 class KnownPack:
     """A tensor file in the newest checkpoint."""
@@ -31,22 +34,32 @@ class KnownPack:
     """Key to its bytes in the file, of what the newest checkpoint uses."""
     stored: dict[str, Stored]
     """By key."""
-    inode: tuple[int, int, int, int]
+    inode: Identity
     """By which the file is known again: see ``identity``."""
     checked: float
     """When it was last read or written, on the monotonic clock."""
 
 
-@dataclass
 class Known:
     """What ``write_checkpoint`` may link instead of writing it: the tensor files of one checkpoint.
 
     It is filled by ``trust``, for a checkpoint that this process has verified in full, and by each commit.
     """
 
-    path: Path | None = None
-    algorithm: str = ""
-    packs: dict[str, KnownPack] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.algorithm = ""
+        self._packs: dict[str, KnownPack] = {}
+        self._unread: tuple[Manifest, dict[str, tuple[float, Identity]]] | None = None
+        """What ``packs`` is to be made of: by name, when a file was found right, and which it was then."""
+
+    @property
+    def packs(self) -> dict[str, KnownPack]:
+        """The files, by name. They are read at the first call: behind a commit, as nobody waits for it there."""
+        if self._unread is not None and self.path is not None:
+            (manifest, files), self._unread = self._unread, None
+            self._read(self.path, manifest, files)
+        return self._packs
 
     def trust(self, path: Path, manifest: Manifest, checked: dict[str, float] | None = None) -> None:
         """Take over a checkpoint whose every byte was verified, just now or at ``checked`` (name to time)."""
@@ -54,6 +67,16 @@ class Known:
         if manifest.format == 1:
             return  # its files have other names for what they hold
         now = time.monotonic()
+        try:
+            files = {
+                entry.name: ((checked or {}).get(entry.name, now), identity(path / entry.name))
+                for entry in manifest.packs
+            }
+        except OSError:
+            return  # then the next checkpoint writes everything
+        self.path, self.algorithm, self._unread = path, _algorithm(manifest), (manifest, files)
+
+    def _read(self, path: Path, manifest: Manifest, files: dict[str, tuple[float, Identity]]) -> None:
         opened: dict[str, Pack] = {}
         try:
             for entry in manifest.packs:
@@ -61,12 +84,11 @@ class Known:
             table = read_table(path, manifest, opened)
             for name, pack in opened.items():
                 own = {each.key: each for each in table.values() if each.file == name}
-                self.packs[name] = KnownPack(
+                checked, inode = files[name]
+                self._packs[name] = KnownPack(
                     pack.entry, sum(each.nbytes for each in pack.entries.values()),
-                    {key: pack.find(each)[0].nbytes for key, each in own.items()}, own,
-                    identity(path / name), (checked or {}).get(name, now),
+                    {key: pack.find(each)[0].nbytes for key, each in own.items()}, own, inode, checked,
                 )  # fmt: skip
-            self.path, self.algorithm = path, _algorithm(manifest)
         except (CkptdError, OSError):
             self.forget()  # then the next checkpoint writes everything
         finally:
@@ -75,8 +97,8 @@ class Known:
 
     def forget(self) -> None:
         """Trust nothing."""
-        self.path, self.algorithm = None, ""
-        self.packs.clear()
+        self.path, self.algorithm, self._unread = None, "", None
+        self._packs = {}
 
     def usable(
         self, wanted: Iterable[str], algorithm: str, hurried: Callable[[], bool] = lambda: False
@@ -85,11 +107,12 @@ class Known:
 
         ``hurried``: whether there is no time to read anything; asked again and again.
         """
+        packs = self.packs
         if self.path is None or algorithm != self.algorithm:
             return {}
         wanted = set(wanted)
         found: dict[str, list[str]] = {}
-        for name, pack in self.packs.items():
+        for name, pack in packs.items():
             keys = [key for key in pack.sizes if key in wanted]
             if (
                 keys
@@ -129,7 +152,9 @@ class Known:
 
     def checked(self) -> dict[str, float]:
         """When each file was last found right."""
-        return {name: pack.checked for name, pack in self.packs.items()}
+        if self._unread is not None:
+            return {name: checked for name, (checked, _) in self._unread[1].items()}
+        return {name: pack.checked for name, pack in self._packs.items()}
 
 
 class _HurriedError(Exception):
@@ -141,7 +166,7 @@ def _go_on(hurried: Callable[[], bool]) -> None:
         raise _HurriedError
 
 
-def identity(file: Path) -> tuple[int, int, int, int]:
+def identity(file: Path) -> Identity:
     """Device, number, size and time of the last change of a file. Raises OSError."""
     status = os.stat(file, follow_symlinks=False)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
