@@ -92,8 +92,8 @@ JOURNEYS: dict[str, tuple[Example, list[Moment]]] = {
         [FileHas("out/train.bin"), Line("^saving", 1, 0.5), Line("^saving", 2, 1.5), FileHas("out/final.pt")],
     ),
 }
-LATER = {"digits-starts", "digits-evaluation", "charlm-files"}
-"""The other example has moments of that kind too: with these, each has its 20 in the nightly run."""
+LATER = {"digits-starts", "digits-evaluation", "digits-ends-of-epochs", "charlm-evaluation", "charlm-files"}
+"""Like moments are looked for elsewhere too: with these, each has its 20 in the nightly run."""
 AT_THE_END: set[Moment] = {FileHas("out/model.pt"), FileHas("out/final.pt"), FileHas("out/metrics.csv", 1)}
 """The run may be over before it can be stopped: then it must have ended as if it had not been asked."""
 SPREAD = 20 - 1
@@ -131,7 +131,7 @@ def test_sigterm_at_a_named_moment(journey, tmp_path):
         pytest.param(DIGITS, 0, id="digits-0"),
         pytest.param(DIGITS, 1, id="digits-1", marks=pytest.mark.nightly),
         pytest.param(CHARLM, 0, id="charlm-0", marks=pytest.mark.nightly),
-        pytest.param(CHARLM, 1, id="charlm-1"),
+        pytest.param(CHARLM, 1, id="charlm-1", marks=pytest.mark.nightly),
     ],
 )
 def test_sigterm_at_drawn_moments(example, part, tmp_path, seeded):
@@ -158,7 +158,7 @@ def test_there_are_twenty_moments(example):
     ("example", "number"),
     [
         pytest.param(DIGITS, signal.SIGINT, id="digits-SIGINT"),
-        pytest.param(CHARLM, signal.SIGTERM, id="charlm-SIGTERM"),
+        pytest.param(CHARLM, signal.SIGTERM, id="charlm-SIGTERM", marks=pytest.mark.nightly),
         pytest.param(DIGITS, signal.SIGTERM, id="digits-SIGTERM", marks=pytest.mark.nightly),
         pytest.param(CHARLM, signal.SIGINT, id="charlm-SIGINT", marks=pytest.mark.nightly),
     ],
