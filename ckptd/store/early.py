@@ -117,7 +117,7 @@ class _Copy:
 
     def view(self, offset: int, nbytes: int) -> memoryview:
         """So many bytes, once they are there. Raises CopyGivenUpError."""
-        while not self._segment.has(offset, nbytes):
+        while not self._segment.has(offset, nbytes) and self._segment.stage() != MAGIC:
             self._wait()
         return self._data[offset : offset + nbytes]
 

@@ -241,6 +241,27 @@ ssize_t write(int fd, const void *data, size_t length)
     return done;
 }
 
+static ssize_t do_write_at(int fd, const void *data, size_t length, off_t offset)
+{
+    char full[PATH_MAX];
+    if (!under_length || !fd_path(fd, full))
+        return syscall(SYS_pwrite64, fd, data, length, offset);
+    if (change())
+        return -1;
+    ssize_t done = syscall(SYS_pwrite64, fd, data, length, offset);
+    if (done > 0)
+        note(data, done, "write\t%ld\t%ld\t%zd\n", inode(fd), (long)offset, done);
+    return done;
+}
+ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
+{
+    return do_write_at(fd, data, length, offset);
+}
+ssize_t pwrite64(int fd, const void *data, size_t length, off64_t offset)
+{
+    return do_write_at(fd, data, length, offset);
+}
+
 static int do_truncate(int fd, off_t length)
 {
     char full[PATH_MAX];

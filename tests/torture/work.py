@@ -18,7 +18,7 @@ from ckptd.daemon.places import SegmentFolder
 from ckptd.daemon.writer import discard_earlier, set_aside
 from ckptd.memory.room import Room
 from ckptd.memory.segment import Segment, SegmentWriter, arrange
-from ckptd.store import index, layout, packing, removal
+from ckptd.store import early, index, layout, packing, removal
 from ckptd.store.draft import Way
 from ckptd.store.job import JobRecord
 from ckptd.store.known import Known
@@ -30,7 +30,7 @@ from ckptd.store.reader import newest_valid
 from ckptd.store.retention import Mark, Policy
 from ckptd.store.sweep import sweep
 from ckptd.store.transfer import copy_checkpoint
-from ckptd.store.writer import write_checkpoint
+from ckptd.store.writer import begin_early, write_checkpoint
 
 JOB = "0123abcd"
 _PERIODS = [("frozen", "F32", 24_000, 10**12), ("slow", "F32", 9000, 4), ("tick", "I64", 64, 1),
@@ -41,7 +41,8 @@ Say = Callable[[str], None]
 
 
 def write_small() -> None:
-    """Have this process write in small pieces, so that a dump is many writes."""
+    """Have this process write in small pieces, so that a dump is many writes, and begin early with little."""
+    early.MUCH = 1
     packing.CHUNK = 4096
 
 
@@ -123,7 +124,13 @@ class Work:
             reason="periodic", attempt=1, host="here", files=[],
         )  # fmt: skip
         with Segment(path) as segment:
-            self._newest, _ = write_checkpoint(self.folder, segment, manifest, self._way)
+            draft = None
+            if self._chance.random() < 0.5:  # as when it is to leave, and the disk begins with what is copied
+                draft = begin_early(self.folder, segment, manifest.id, self._way, lambda: False)
+            if draft is not None and self._chance.random() < 0.2:  # whoever copied it was killed
+                draft.drop()
+                draft = None
+            self._newest, _ = write_checkpoint(self.folder, segment, manifest, self._way, draft)
         self._say(f"committed {self._newest.name}")
         path.unlink()
         if self._chance.random() < 0.2:
