@@ -17,6 +17,10 @@ from ckptd.errors import CkptdError, DumpFailedError
 from ckptd.settings import signal_name
 from ckptd.store.quantity import bytes_text
 
+REST_SECONDS = 30.0
+"""By which a checkpoint that nobody waits for may come later to the disk, so that training keeps its pace."""
+REST_PART = 0.25
+"""Of the time from one such to the next."""
 Then = Callable[[dict[str, Any], CkptdError | None], None]
 """Called with the facts of the checkpoint, or with why there is none."""
 
@@ -70,6 +74,7 @@ class Dumps:
         if why := self.hindrance(attempt):
             raise DumpFailedError(f"it can't be saved now: {why}")
         self._wishes.append((reason, then))
+        self._job.writer.hurry()
         self.grant(attempt)
 
     def grant(self, attempt: Attempt) -> None:
@@ -147,6 +152,7 @@ class Dumps:
         until = attempt.requests[message.dump].until
         self._job.loop.at("deadline", until, lambda: self._end_now(attempt))
         self._job.hurry(urgent=True)
+        self._job.writer.hurry()
         self._job.ledger.enter(states.DUMPING)
         self._job.news.tell("asked", reason=reason, leave=True)
 
@@ -183,12 +189,21 @@ class Dumps:
             Saving(
                 dump=message.dump, segment=segment, step=message.step, reason=request.reason,
                 attempt=attempt.number, seconds=max(0.0, message.seconds), leave=attempt.leave is not None,
+                rest=self._rest(attempt, request),
             ),
         )  # fmt: skip
         self._job.voice.detail(
             f"step {message.step} copied, training stood still for {message.seconds:.3f} s", "copied",
             step=message.step, seconds=message.seconds, leave=request.leave,
         )  # fmt: skip
+
+    def _rest(self, attempt: Attempt, request: Request) -> float:
+        """For how long the writer may rest in all: nobody waits, and the next one is not held up by it."""
+        if request.reason != "periodic" or attempt.leave is not None or attempt.status is not None:
+            return 0.0
+        every = self._job.settings.every
+        seconds = self._interval.seconds() if every.chosen else every.seconds
+        return min(REST_SECONDS, REST_PART * (seconds or every.steps * attempt.step_seconds))
 
     def adopt(self, attempt: Attempt) -> None:
         """The process is gone: take the dump that it had completed but could not tell us of."""
@@ -245,6 +260,7 @@ class Dumps:
     def stay(self, attempt: Attempt) -> None:
         """The process goes on after all."""
         attempt.stay()
+        self._job.writer.calm()
         self._job.loop.cancel("deadline")
         if self._job.ledger.state != states.RUNNING:
             self._job.ledger.enter(states.RUNNING)
@@ -260,6 +276,8 @@ class Dumps:
             missing = Request(dump, "periodic", 0.0, leave=False)
             self._unsaved(attempt, request or missing, str(done.error))
         if attempt.status is None:
+            if attempt.leave is None and not self._wishes:
+                self._job.writer.calm()
             self.grant(attempt)
 
     def _committed(self, attempt: Attempt, done: Committed) -> None:
@@ -271,7 +289,7 @@ class Dumps:
             saved = protocol.Saved(dump=saving.dump, checkpoint=str(done.path), step=saving.step)
             self._job.server.send(attempt.peer, saved)
         attempt.saved = attempt.saved or saving.leave
-        self._interval.dumped(saving.seconds, self._job.loop.now() - self._copied)
+        self._interval.dumped(saving.seconds, self._job.loop.now() - self._copied - done.rested)
         if self._job.settings.every.chosen and attempt.status is None:
             self.plan_periodic()
         if self._job.ledger.state == states.SAVING and attempt.status is None:

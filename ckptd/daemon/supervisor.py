@@ -257,6 +257,7 @@ class Supervisor:
     def _exited(self, attempt: Attempt, status: int) -> None:
         attempt.status = status
         self._job.writer.give_up()
+        self._job.writer.hurry()
         self._job.news.tell("exited", status=status)
         self._job.hurry(urgent=bool(attempt.writing))
         self._job.terminal.take_back()

@@ -24,6 +24,7 @@ from ckptd.store.known import Known
 from ckptd.store.leftovers import EARLIER
 from ckptd.store.manifest import FORMAT, Manifest
 from ckptd.store.quantity import bytes_text
+from ckptd.store.resting import Resting
 from ckptd.store.retention import Policy
 from ckptd.store.seen import Seen
 from ckptd.store.spilled import FOLDER
@@ -43,6 +44,8 @@ class Saving:
     """How long training stood still."""
     leave: bool
     """The process was asked to leave before the copy was complete."""
+    rest: float = 0.0
+    """Seconds that its writing may rest in all, so that training goes on at its pace."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Committed:
     manifest: Manifest
     said: str = ""
     """What the user must read: older checkpoints had to go for it."""
+    rested: float = 0.0
+    """Seconds of the time that it took."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,16 @@ class Writer(Worker):
         """A process has read every byte of the checkpoint, and found it right. Done('trusted')."""
         self.submit("trusted", lambda: self._trust(base))
 
+    def hurry(self) -> None:
+        """Somebody waits for what is being written, or for what comes behind it."""
+        self._hurry.set()
+
+    def calm(self) -> None:
+        """Nobody does any longer."""
+        self._hurry.clear()
+
     def follow(self, dump: str, segment: Path) -> None:
         """Write what is there of a dump to leave with, while it is copied. Done('followed', None)."""
-        self._hurry.set()
         given_up = threading.Event()
         self._following.append(given_up)
         self.submit("followed", lambda: self._follow(dump, segment, given_up.is_set))
@@ -126,7 +138,7 @@ class Writer(Worker):
     def save(self, saving: Saving) -> None:
         """Write a segment; it stays if that worked. Done('saved:DUMP', Committed or an error)."""
         if saving.leave:
-            self._hurry.set()  # for what is being written now, too
+            self.hurry()
         self.submit(f"saved:{saving.dump}", lambda: self._save(saving))
 
     def retain(self) -> None:
@@ -136,7 +148,7 @@ class Writer(Worker):
     def _find_base(self, allow_changed: bool, from_step: int | None, read: bool) -> Base:
         self._unmap()
         self._drop_drafts()
-        self._hurry.clear()
+        self.calm()
         # Once the job has committed something of its own after --from, that is what a relaunch goes on from.
         step = from_step if self._committed is None else None
         base = find_base(self._folder, allow_changed, step, read=read)
@@ -164,6 +176,7 @@ class Writer(Worker):
 
     def close(self, wait: float) -> bool:
         """As a Worker's; nothing is waited for that may never come."""
+        self.hurry()
         self.give_up()
         self.submit("dropped", self._drop_drafts)
         return super().close(wait)
@@ -204,7 +217,7 @@ class Writer(Worker):
             if spilled and Path(spilled).parent == self._folder.path / FOLDER:
                 Path(spilled).unlink(missing_ok=True)  # unless it is part of the checkpoint now
             if saving.leave:
-                self._hurry.clear()
+                self.calm()
             self._drop_drafts()
         if kept:
             self._keep_in_memory(MemoryCopy(saving.segment, saving.dump, committed.path))
@@ -237,8 +250,11 @@ class Writer(Worker):
     def _commit(self, saving: Saving, segment: Segment, draft: Draft | None) -> Committed:
         """Write it; where the disk is full make room, and try once more."""
         manifest = self._manifest(saving, draft.ident if draft is not None else layout.new_id())
+        rest = Resting(saving.rest, self._hurry.is_set)
+        way = replace(self._way, rest=rest if saving.rest else None)
         try:
-            return Committed(saving, *write_checkpoint(self._folder, segment, manifest, self._way, draft))
+            path, manifest = write_checkpoint(self._folder, segment, manifest, way, draft)
+            return Committed(saving, path, manifest, rested=rest.taken)
         except NoRoomError as error:
             try:
                 freed = removal.make_room(self._folder, self._policy, self._base.path, error.needed)

@@ -15,6 +15,7 @@ from ckptd.store.known import Known
 from ckptd.store.layout import JobFolder
 from ckptd.store.manifest import GRAPH, GRAPH_ZSTD, TABLE, FileEntry, Manifest
 from ckptd.store.packing import PackFile, Plan, make_plan, write_view
+from ckptd.store.resting import Resting
 from ckptd.store.spilled import take_spilled
 from ckptd.store.storages import encode_table
 from ckptd.store.sweep import begin_work, sweep_work
@@ -38,6 +39,8 @@ class Way:
     """Asked between chunks."""
     hurried: Callable[[], bool] = lambda: False
     """Whether there is no time to read again what is linked."""
+    rest: Resting | None = None
+    """Taken between pieces of the work; None: somebody waits."""
 
 
 class _CancelledError(DumpFailedError):
@@ -187,3 +190,5 @@ class Draft:
             raise _CancelledError(f"the dump into {self.work.parent} was given up")
         if count and self._way.progress is not None:
             self._way.progress(self._done, self.total)
+        if self._way.rest is not None:
+            self._way.rest.take()

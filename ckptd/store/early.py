@@ -20,10 +20,12 @@ from ckptd.store import disk, hashing
 from ckptd.store.extents import Extent, write_fast
 from ckptd.store.known import Known
 from ckptd.store.manifest import FileEntry
-from ckptd.store.packing import MUCH, Step, digest, first_file
+from ckptd.store.packing import Step, digest, first_file
 from ckptd.store.spilled import head_room, name_entries
 from ckptd.store.tensorfile import make_head
 
+LEAST = 16 << 20
+"""Bytes: fewer are on the disk in a moment when the copy is complete."""
 PAUSE = 0.002
 """Seconds between two looks at whether a region is there: one is copied in about that time."""
 
@@ -60,7 +62,7 @@ def write_early(
     for each in sources:
         entries.append(Tensor(each.name, each.dtype, each.nbytes, size))
         size += each.nbytes
-    if size < MUCH:
+    if size < LEAST:
         return None
     start, name = head_room(entries), first_file(ident)
     fd = reserve(name, start + size)

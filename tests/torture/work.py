@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 def write_small() -> None:
     """Have this process write in small pieces, so that a dump is many writes, and begin early with little."""
-    early.MUCH = 1
+    early.LEAST = 1
     packing.CHUNK = 4096
 
 
