@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptd.errors import DumpFailedError
 from ckptd.memory.segment import Segment
-from ckptd.store import disk, index
+from ckptd.store import disk, early, index
 from ckptd.store.draft import Draft, Way
 from ckptd.store.environment import masked
 from ckptd.store.known import Known
@@ -38,6 +38,8 @@ def begin_early(
 
     None: there is nothing to be won, or it failed, and is to be tried anew with the whole dump.
     """
+    if segment.data_nbytes < early.LEAST:
+        return None
     draft = Draft(folder, ident, way, segment.data_nbytes)
     try:
         draft.begin()
