@@ -94,8 +94,8 @@ def test_a_dump_that_fails_is_no_loss_of_the_job(host):
     done = host.ckptd("drill", "gcp", job, check=False)
     assert done.returncode == 1
     assert "not saved: a step inside a generator can't be saved" in done.stdout
-    assert (host.row()["state"], host.row()["attempt"]) == ("running", 1)
-    assert "the drill (GCP spot) is over" in host.log()
+    host.running(attempt=1)
+    host.until(lambda: "the drill (GCP spot) is over" in host.log(), "the drill's end")
 
 
 def test_what_cant_be_drilled_is_refused(host):
