@@ -298,6 +298,7 @@ def _take(
     from ckptd_agent import company
     from ckptd_agent.state import rng
 
+    _import_ahead()  # first: it may be what brings numpy's generators in, and then they are carried over
     states = rng.take()
     if busy := company.trouble():
         raise DumpFailedError(busy)

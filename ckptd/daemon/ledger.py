@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,9 @@ from ckptd.store.layout import JobFolder
 
 _ON_DISK = {states.FINISHED: "finished", states.FAILED: "failed"}
 """The store knows three states; all others are 'unfinished', and in ``extra`` as they are."""
+
+
+WRITTEN = "written"
 
 
 class Ledger:
@@ -30,6 +34,7 @@ class Ledger:
         """How often the record could not be written."""
         self._due = False
         """A write is to begin that takes the record as it is then."""
+        self._waiting: list[Callable[[], None]] = []
 
     def fileno(self) -> int:
         """Readable when a write is over."""
@@ -39,7 +44,9 @@ class Ledger:
         """Look at writes that are over; returns why the first of them all failed, else ''."""
         why = ""
         for done in self._worker.results():
-            if done.error is not None:
+            if done.tag == WRITTEN:
+                self._waiting.pop(0)()
+            elif done.error is not None:
                 why = "" if self.failures else str(done.error)
                 self.failures += 1
         return why
@@ -67,6 +74,11 @@ class Ledger:
         if not self._due:  # else that write takes this one along: they may come faster than a disk writes
             self._due = True
             self._worker.submit("record", self._save)
+
+    def once_written(self, then: Callable[[], None]) -> None:
+        """Have ``collect`` call ``then`` when all changes so far are on the disk, or can't be brought there."""
+        self._waiting.append(then)
+        self._worker.submit(WRITTEN, lambda: None)
 
     def _save(self) -> None:
         """In the worker."""

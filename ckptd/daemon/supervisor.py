@@ -94,7 +94,9 @@ class Supervisor:
 
         ``read``: verify every byte first. Else the agent does while it resumes.
         """
-        self._job.ledger.enter(states.CHECKING)
+        # Before any start: whoever finds the program without us has to know where it looks for us.
+        here = {"host": os.uname().nodename, "endpoint": self._job.place.endpoint}
+        self._job.ledger.enter(states.CHECKING, **here)
         allow = self._job.settings.allow_changed
         self._job.writer.find_base(allow, self._job.settings.from_step, read=read)
 
@@ -122,6 +124,10 @@ class Supervisor:
         if self._left.has_finished():  # just now
             self._finish_lost()
             return
+        # Were we killed between the start and a note of it, another ckptd would start the program once more.
+        self._job.ledger.once_written(lambda: self._start(base))
+
+    def _start(self, base: Base) -> None:
         if self._job.stop.signal:
             self._stopping.without_process()
             return
@@ -138,9 +144,7 @@ class Supervisor:
         record = self._job.ledger.record
         number = record.attempt + 1
         self._job.segments.clear(keep=base.memory)
-        host = os.uname().nodename
-        # Before the start: whoever finds the program without us has to know where it looks for us.
-        self._job.ledger.write(host=host, pid=None, endpoint=self._job.place.endpoint, note="")
+        self._job.ledger.write(pid=None, note="")
         start = launch.Attempt(
             job=record.id, number=number, endpoint=self._job.place.endpoint, segments=self._job.segments.path,
             hashseed=base.hashseed or record.hashseed, resume=base.path,

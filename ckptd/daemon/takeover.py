@@ -46,6 +46,8 @@ class Takeover:
             self._job.voice.say(f"saved step {step} from memory, where a ckptd that was killed had left it")
             self._job.recovered[dump] = done.value
             manifest = done.value.manifest
+            if self._job.settings.from_step is None:
+                self._job.offer(Base(done.value.path, manifest))
             self._job.ledger.write(
                 step=step,
                 checkpoint=manifest.id,

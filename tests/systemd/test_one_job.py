@@ -95,13 +95,13 @@ def test_a_stop_has_the_time_that_a_slow_disk_needs(fake, box):
     job.systemctl("start")
     job.has_printed(20)
     began = time.monotonic()
-    fault.set(milliseconds=40)
+    fault.set(milliseconds=80)
     try:
         job.systemctl("stop")
     finally:
         fault.clear()
     assert job.ends() == ["75 success"]
-    assert time.monotonic() - began > 3  # else this test tests nothing
+    assert time.monotonic() - began > 2  # else this test tests nothing
     job.systemctl("start")
     job.is_over()
     assert job.out() == counted(250)
