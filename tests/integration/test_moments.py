@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Action, Line, compare, run_ckptd, run_plain, unrepeated
+from harness import Action, Line, Start, compare, run_ckptd, run_plain, unrepeated
 
 HEAD = """\
 import hashlib, sys, time
@@ -91,6 +91,12 @@ for i in range(8):
         print("long call")
         hashlib.pbkdf2_hmac("sha256", b"a", b"b", int(sys.argv[2]))
 """
+REPLAYED = """\
+time.sleep(3)
+for i in range(150):
+    step(i)
+    time.sleep(0.02)
+"""
 SAVED = {
     "preparation": (PREPARATION, "^prepared 4$"),
     "evaluation": (EVALUATION, "^evaluated 3 "),
@@ -114,6 +120,15 @@ def test_a_notice_is_answered_by_a_dump_well_within_the_grace(moment, tmp_path):
     assert compare(plain, under) == [], under.stderr.decode()
     assert len(under.processes) == 2, under.stderr.decode()
     assert b"SIGTERM: saved step " in under.stderr
+
+
+def test_a_notice_while_the_program_is_brought_back_is_answered_when_it_is_there(tmp_path):
+    program = write(tmp_path, REPLAYED)
+    plain = run_plain([program], tmp_path / "plain")
+    actions = [Action(Line("^step 8 ")), Action(Start(2500))]
+    under = run_ckptd([program], tmp_path / "under", store=tmp_path / "store", actions=actions)
+    assert compare(plain, under) == [], under.stderr.decode()
+    assert len(under.processes) == 3, under.stderr.decode()
 
 
 def test_a_call_beyond_the_deadline_costs_only_what_came_behind_the_newest_checkpoint(tmp_path):

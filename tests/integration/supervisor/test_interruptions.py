@@ -9,6 +9,9 @@ import time
 
 import psutil
 import pytest
+from faults import fileops
+
+from ckptd.errors import LockedError
 
 STOPPED = 75
 
@@ -203,6 +206,24 @@ def test_killed_half_way_through_its_copy(fake):
     assert back > 1  # from the checkpoint before: of the half one nothing was taken, and nothing is left
     assert seen[-1] == 60
     assert not list(run.store.glob("jobs/*/work/*"))
+
+
+def test_a_ckptd_that_is_killed_as_its_program_starts_is_followed_by_one_that_finds_it(fake, tmp_path):
+    """On a disk so slow that what is noted of the start would come half a second behind it."""
+    if fileops.compiler() is None:
+        pytest.skip("needs a C compiler")
+    fault = fileops.Fault(tmp_path / "fault")
+    slow = fileops.preload(fileops.build(tmp_path), tmp_path / "store", FAULT=fault.file)
+    fault.set(milliseconds=100)
+    run = fake(300, popen={"env": slow})
+    child = run.child()
+    run.process.kill()
+    run.process.wait()
+    fault.clear()
+    again = fake(300)
+    assert again.wait() == LockedError.status
+    assert f"still runs as process {child.pid}, though its ckptd is gone" in again.err
+    child.kill()
 
 
 def test_crash_goes_on_from_the_periodic_checkpoint(fake):
