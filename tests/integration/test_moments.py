@@ -6,12 +6,13 @@ What is promised for each moment stands in docs/supported.md, under "When the no
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from pathlib import Path
 
 import pytest
 
-from harness import Action, Line, Start, compare, run_ckptd, run_plain, unrepeated
+from harness import Action, Line, Said, compare, run_ckptd, run_plain, unrepeated
 
 HEAD = """\
 import hashlib, sys, time
@@ -92,8 +93,8 @@ for i in range(8):
         hashlib.pbkdf2_hmac("sha256", b"a", b"b", int(sys.argv[2]))
 """
 REPLAYED = """\
-time.sleep(3)
-for i in range(150):
+time.sleep(2)
+for i in range(100):
     step(i)
     time.sleep(0.02)
 """
@@ -125,10 +126,17 @@ def test_a_notice_is_answered_by_a_dump_well_within_the_grace(moment, tmp_path):
 def test_a_notice_while_the_program_is_brought_back_is_answered_when_it_is_there(tmp_path):
     program = write(tmp_path, REPLAYED)
     plain = run_plain([program], tmp_path / "plain")
-    actions = [Action(Line("^step 8 ")), Action(Start(2500))]
-    under = run_ckptd([program], tmp_path / "under", store=tmp_path / "store", actions=actions)
+    under = run_ckptd(
+        [program],
+        tmp_path / "under",
+        store=tmp_path / "store",
+        actions=[Action(Line("^step 8 ")), Action(Said("the agent in process", n=2))],
+        options=["-v"],
+    )
     assert compare(plain, under) == [], under.stderr.decode()
     assert len(under.processes) == 3, under.stderr.decode()
+    first, second = map(int, re.findall(rb"SIGTERM: saved step (\d+) ", under.stderr))
+    assert second - first < 20, under.stderr.decode()
 
 
 def test_a_call_beyond_the_deadline_costs_only_what_came_behind_the_newest_checkpoint(tmp_path):
