@@ -136,6 +136,7 @@ class SegmentFolder:
             fd = _lock(self.path, os.O_RDONLY | os.O_DIRECTORY)
             if fd is not None:
                 break
+            time.sleep(_PAUSE)
         if fd is None:
             raise LockedError(f"another ckptd uses {self.path}: wait until it ends")
         self._fd = fd
@@ -208,8 +209,11 @@ def _taken(path: Path) -> bool:
 _OWNER = "process"
 _KEPT_SECONDS = 120.0
 """What a killed ckptd has left in memory waits so long for the job's next one."""
-_TRIES = 5
-"""A file may be removed by its last holder between our open and our lock: then it is made again."""
+_TRIES = 20
+"""A file may be removed by its last holder between our open and our lock: then it is made again. Whoever sweeps
+holds it for a moment, too."""
+_PAUSE = 0.05
+"""Seconds between tries for a folder that somebody holds."""
 
 
 def _lock(path: Path, flags: int) -> int | None:

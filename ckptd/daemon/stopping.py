@@ -14,6 +14,8 @@ from ckptd.errors import STOPPED
 
 GREETING = 0.1
 """Seconds for a Hello that is on its way, before a signal is taken to be the program's."""
+RETURN = 5.0
+"""The same where there was an agent, which has lost the ckptd that was killed: it tries ten times a second."""
 
 
 class Stopping:
@@ -41,7 +43,8 @@ class Stopping:
                 self._abandon(attempt)
         elif first and attempt.reachable and not attempt.hello:
             # With its Hello the agent is asked to leave.
-            self._job.loop.after("greeting", GREETING, lambda: self._hand_on(attempt, number))
+            patience = RETURN if attempt.adopted else GREETING
+            self._job.loop.after("greeting", patience, lambda: self._hand_on(attempt, number))
         elif not attempt.hello or (number == signal.SIGINT and not first):
             stop.passed_on = attempt.hello  # where there is no agent the signal is the program's anyway
             self._job.loop.cancel("deadline")  # whoever gives up waiting leaves the end to the program
@@ -76,6 +79,8 @@ class Stopping:
             self._mark(cause, deadline, revocable)
             if self._job.ledger.state == states.BACKOFF:
                 self.without_process()
+        elif attempt.adopted and not attempt.hello:
+            self._mark(cause, deadline, revocable)  # with its Hello the agent is asked to leave
         elif not attempt.hello:
             # A signal would end the program unsaved, which whoever gave the notice will do soon enough.
             self._job.voice.say(f"{cause}: nothing can be saved yet")
