@@ -15,6 +15,8 @@ REFUSED_SECONDS = 10.0
 """A process that refused to resume ends by itself, in this time at most."""
 SAID = 1000
 """Sentences of one attempt's agent that are shown: a log is no place for more."""
+EARLY = 64
+"""Processes that are remembered which came before there was an attempt."""
 RECORD_SECONDS = 5.0
 """How often progress is written to the record, at most."""
 
@@ -29,11 +31,15 @@ class Conversation:
         self._recorded = 0.0
         self._stepped = False
         """The first step of this attempt was told of."""
+        self._early: dict[int, tuple[bytes, protocol.Hello]] = {}
+        """By process: who has come before it was known whether a program is to be looked after again."""
 
     def on_message(self, peer: bytes, message: protocol.Message) -> None:
         """One message; those of a peer that never said Hello are ignored."""
         attempt = self._job.attempt
         if attempt is None:
+            if isinstance(message, protocol.Hello) and len(self._early) < EARLY:
+                self._early[message.pid] = peer, message
             return
         if isinstance(message, protocol.Hello):
             self._hello(attempt, peer, message)
@@ -59,6 +65,12 @@ class Conversation:
             attempt.finished = True
         elif isinstance(message, protocol.Said):
             self._said(attempt, message)
+
+    def begin(self) -> None:
+        """There is an attempt: hear those who came before it. An agent that has lost its ckptd says Hello only once."""
+        early, self._early = self._early, {}
+        for peer, message in early.values():
+            self.on_message(peer, message)
 
     def _said(self, attempt: Attempt, message: protocol.Said) -> None:
         attempt.said += 1

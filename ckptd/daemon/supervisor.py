@@ -120,6 +120,7 @@ class Supervisor:
                 self._restart_step = base.step
             self._job.newest = base
         if self._left.adopt(base):
+            self._talk.begin()
             return
         if self._left.has_finished():  # just now
             self._finish_lost()
