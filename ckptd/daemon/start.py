@@ -61,7 +61,8 @@ def run_job(argv: Sequence[str], settings: Settings, store: Path, keep: Policy) 
     except CkptdError as error:
         if kept or voice.structured:
             voice.fail(str(error), error.status)
-        error.told = voice.structured and not kept
+        # A kept job's output also shows why there is no more of it: unless another ckptd runs it, and goes on there.
+        error.told = isinstance(error, LockedError) if kept else voice.structured
         raise
 
 
