@@ -79,6 +79,8 @@ class Drill:
     def play(self) -> list[Heard]:
         """All that followed. Raises NotDrilledError: it did not come to an end."""
         self._client.send(control.Follow(new_ask()))
+        # Answered behind it: what comes from here on is heard, however quickly a signal is.
+        self._client.ask(control.Look(new_ask()), PATIENCE)
         self.begun = time.monotonic()
         over = False
         try:
