@@ -279,7 +279,7 @@ class Writer(Worker):
 
     def _retain(self) -> list[str]:
         self._unmap()
-        self._way.known.packs  # noqa: B018 - read now, they needn't be when the next dump comes
+        self._way.known.read()
         discard_earlier(self._folder)
         if self._committed is None:
             return []

@@ -81,7 +81,7 @@ def write_fast(
     device = os.fstat(fd).st_dev
     direct = open_direct(fd)
     if direct is None:
-        write_extents(fd, view_of, extents, step, sparing=sparing)  # through the cache it is copied anyway
+        write_extents(fd, view_of, extents, step, sparing=sparing)
         return
     every, threads = extents, URGENT if urgent else 1
     try:

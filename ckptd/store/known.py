@@ -55,11 +55,15 @@ class Known:
 
     @property
     def packs(self) -> dict[str, KnownPack]:
-        """The files, by name. They are read at the first call: behind a commit, as nobody waits for it there."""
+        """The files, by name."""
+        self.read()
+        return self._packs
+
+    def read(self) -> None:
+        """Look into what is trusted, if nobody has: behind a commit, where nobody waits, else when it is used."""
         if self._unread is not None and self.path is not None:
             (manifest, files), self._unread = self._unread, None
             self._read(self.path, manifest, files)
-        return self._packs
 
     def trust(self, path: Path, manifest: Manifest, checked: dict[str, float] | None = None) -> None:
         """Take over a checkpoint whose every byte was verified, just now or at ``checked`` (name to time)."""

@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import psutil
+import pytest
+from faults import fileops
 
 from ckptd.daemon.processes import process_id
 from ckptd.errors import LockedError, NoDaemonError
@@ -182,6 +184,28 @@ def test_a_ckptd_that_is_killed_is_replaced_and_its_program_goes_on(host):
     *steps, done = host.output(job)
     assert done == "done"
     assert [int(line.split()[0]) for line in steps] == list(range(1, len(steps) + 1))
+
+
+def test_an_agent_that_is_back_before_its_program_is_known_again_is_heard(host):
+    """On a disk so slow that the new ckptd still reads what is there when the agent has found it."""
+    if fileops.compiler() is None:
+        pytest.skip("needs a C compiler")
+    fault = fileops.Fault(host.folder / "fault")
+    host.env.update(fileops.preload(fileops.build(host.folder), host.store, FAULT=fault.file))
+    host.start()
+    job = host.script(TRAINING)
+    host.steps(job, 3)
+    host.ckptd("dump", job)
+    fault.set(milliseconds=60, reads=True)
+    os.kill(host.row()["supervisor"], signal.SIGKILL)
+    try:
+        host.until(lambda: "looking after it again" in host.log(), "another ckptd")
+    finally:
+        fault.clear()
+    another_ckptd(host, 1)
+    host.ckptd("dump", job)
+    host.ckptd("stop", job)
+    assert host.row()["attempt"] == 1
 
 
 def test_program_and_ckptd_are_killed_together(host):
