@@ -61,4 +61,4 @@ def test_a_checkpoint_that_is_written_with_breaks_is_the_same(
         path, _ = write_checkpoint(folder, segment, make_manifest(1), Way(Known(), rest=rest))
     verify_checkpoint(path)
     assert slept
-    assert rest.taken >= 0.2
+    assert rest.taken > 0  # how much: a multiple of the time that the disk took
