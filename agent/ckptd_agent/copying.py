@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
 from ckptd.memory.room import Room
 from ckptd.memory.segment import REGION, SegmentWriter, Tensor
+from ckptd_agent.device import clones, fetching
+from ckptd_agent.device.clones import Clones, Far
+from ckptd_agent.device.driver import DeviceError
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.state import digesting
 from ckptd_agent.state.pool import Pool
@@ -34,29 +38,28 @@ _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 Part = tuple[int, int, int]
 """Offset in the room, address of the source, bytes: all in one region."""
 Digests = dict[int, tuple[int, ...]]
+Rest = Callable[[], None]
+"""Completes a copy; raises OSError."""
 
 
 class Arrivals:
     """Which regions of a segment are complete: told to it as soon as that is so."""
 
-    def __init__(self, writer: SegmentWriter, parts: Sequence[Part], late: Sequence[Tensor]) -> None:
-        """``late``: what is there only when all is."""
+    def __init__(self, writer: SegmentWriter, offsets: Iterable[int]) -> None:
+        """``offsets``: of all that is still to come, in pieces that lie in one region each."""
         self._writer = writer
         self._lock = allocate_lock()
         self._missing = [0] * writer.regions
-        for offset, _, _ in parts:
+        for offset in offsets:
             self._missing[offset // REGION] += 1
-        for tensor in late:
-            for region in range(tensor.offset // REGION, -(-(tensor.offset + tensor.nbytes) // REGION)):
-                self._missing[region] += 1
 
     def begin(self) -> None:
-        """All but the parts and what is late is there."""
+        """All else is there."""
         self._tell([region for region, missing in enumerate(self._missing) if not missing])
 
-    def came(self, part: Part) -> None:
-        """A part was copied."""
-        region = part[0] // REGION
+    def came(self, offset: int) -> None:
+        """A piece was copied."""
+        region = offset // REGION
         with self._lock:
             self._missing[region] -= 1
             complete = not self._missing[region]
@@ -72,16 +75,62 @@ class Arrivals:
             self._writer.arrived(region)
 
 
-def copy(capture: Capture, tensors: list[Tensor], writer: SegmentWriter, before: Digests) -> Digests:
-    """Copy all storages. ``before``: hashes of what the room has from a device; returns what it has then.
+def copy(
+    capture: Capture, tensors: list[Tensor], writer: SegmentWriter, before: Digests, *, behind: bool
+) -> tuple[Digests, Rest | None]:
+    """Copy all storages.
 
-    Raises OSError (ENOSPC).
+    ``before``: hashes of what the room has from devices. Returns those of what it has then, and what is left to be done
+    behind training, on any thread: None where all is done, as it is unless ``behind`` and devices have room for
+    copies of what lies there. Raises OSError (ENOSPC).
     """
+    far = [each for each in map(functools.partial(_far, capture), tensors) if each is not None]
+    aside = _set_aside(far) if behind and far else None
+    try:
+        return _copy(capture, tensors, writer, before, far, aside)
+    except BaseException:
+        if aside is not None:
+            aside.close()
+        raise
+
+
+def _copy(
+    capture: Capture,
+    tensors: list[Tensor],
+    writer: SegmentWriter,
+    before: Digests,
+    far: list[Far],
+    aside: Clones | None,
+) -> tuple[Digests, Rest | None]:
     room = writer.room
-    digests = _digests(capture, tensors)
+    away = {each.tensor.name for each in far}
+    parts, small, odd = _sort_out(capture, [tensor for tensor in tensors if tensor.name not in away])
+    if aside is None:
+        digests = _digests(capture, far)
+        far = [each for each in far if before.get(each.tensor.offset) != digests[each.tensor.offset]]
+        pieces = [piece for each in far for piece in clones.regions(each.device, each.address, each.tensor)]
+    else:
+        digests, pieces = {}, aside.pieces
+    for tensor in odd:
+        _copy_odd(capture.storages[tensor.name], tensor, room)
+    arrivals = Arrivals(writer, [offset for offset, *_ in parts] + [piece.offset for piece in pieces])
+    _copy_small(small, room)
+    arrivals.begin()
+    _copy_parts(parts, room, arrivals)
+    if aside is not None:
+        return {}, functools.partial(_bring, aside, writer, arrivals)
+    if far:
+        _bring_now(capture, far, pieces, room, arrivals)
+    room.ready = max(room.ready, writer.data_nbytes)
+    arrivals.end()
+    return digests, None
+
+
+def _sort_out(capture: Capture, tensors: list[Tensor]) -> tuple[list[Part], list[Part], list[Tensor]]:
+    """What lies in this process's memory, large and small, and what is to be asked for its bytes."""
     parts: list[Part] = []
     small: list[Part] = []
-    late: list[Tensor] = []
+    odd = []
     for tensor in tensors:
         if tensor.nbytes == 0:
             continue
@@ -91,20 +140,46 @@ def copy(capture: Capture, tensors: list[Tensor], writer: SegmentWriter, before:
             small.append((tensor.offset, address, tensor.nbytes))
         elif address:
             parts.extend(_parts(tensor, address))
-        elif tensor.offset not in digests or before.get(tensor.offset) != digests[tensor.offset]:
-            room.populate(tensor.offset, tensor.offset + tensor.nbytes)
-            _copy_odd(obj, tensor, room)
-            if getattr(obj, "is_cuda", False):
-                late.append(tensor)
-    arrivals = Arrivals(writer, parts, late)
-    _copy_small(small, room)
-    arrivals.begin()
-    _copy_parts(parts, room, arrivals)
-    room.ready = max(room.ready, writer.data_nbytes)
-    if late:
-        torch.cuda.synchronize()
-    arrivals.end()
-    return digests
+        else:
+            odd.append(tensor)
+    return parts, small, odd
+
+
+def _far(capture: Capture, tensor: Tensor) -> Far | None:
+    """Where a storage lies that is on a CUDA device."""
+    obj = capture.storages[tensor.name]
+    if not tensor.nbytes or not isinstance(obj, torch.UntypedStorage) or not obj.is_cuda:
+        return None
+    return Far(obj.device.index, obj.data_ptr(), tensor)
+
+
+def _set_aside(far: list[Far]) -> Clones | None:
+    try:
+        return Clones(far)
+    except DeviceError:
+        return None
+
+
+def _bring(aside: Clones, writer: SegmentWriter, arrivals: Arrivals) -> None:
+    """Fetch what was set aside. Raises OSError."""
+    try:
+        fetching.fetch(aside.pieces, writer.room, lambda piece: arrivals.came(piece.offset))
+    finally:
+        aside.close()
+    writer.room.ready = max(writer.room.ready, writer.data_nbytes)
+
+
+def _bring_now(
+    capture: Capture, far: list[Far], pieces: list[fetching.Piece], room: Room, arrivals: Arrivals
+) -> None:
+    """Fetch from where the program has it, while training stands still. Raises OSError (ENOSPC)."""
+    for number in {each.device for each in far}:
+        torch.cuda.synchronize(number)  # what its streams are about to write is part of the state
+    try:
+        fetching.fetch(pieces, room, lambda piece: arrivals.came(piece.offset))
+    except DeviceError:
+        for each in far:
+            _copy_odd(capture.storages[each.tensor.name], each.tensor, room)
 
 
 def _parts(tensor: Tensor, address: int) -> Iterator[Part]:
@@ -116,15 +191,10 @@ def _parts(tensor: Tensor, address: int) -> Iterator[Part]:
         at += count
 
 
-def _digests(capture: Capture, tensors: list[Tensor]) -> Digests:
+def _digests(capture: Capture, far: list[Far]) -> Digests:
     """Hashes of what lies on devices, by offset: reading it there costs far less than bringing it here."""
-    far = [
-        tensor
-        for tensor in tensors
-        if isinstance(obj := capture.storages[tensor.name], torch.UntypedStorage) and obj.device.type != "cpu"
-    ]
-    found = digesting.digest_all([capture.storages[tensor.name] for tensor in far]) if far else []
-    return {tensor.offset: digest for tensor, digest in zip(far, found, strict=True) if tensor.nbytes}
+    found = digesting.digest_all([capture.storages[each.tensor.name] for each in far]) if far else []
+    return {each.tensor.offset: digest for each, digest in zip(far, found, strict=True)}
 
 
 def address_of(obj: Any) -> int:
@@ -137,12 +207,13 @@ def address_of(obj: Any) -> int:
 
 
 def _copy_odd(obj: Any, tensor: Tensor, room: Room) -> None:
-    """What lies on a device, or scattered."""
+    """What lies scattered, or on some other device. Raises OSError (ENOSPC)."""
+    room.populate(tensor.offset, tensor.offset + tensor.nbytes)
     with room.view() as view:
         if isinstance(obj, torch.UntypedStorage):
             place = torch.frombuffer(view, dtype=torch.uint8, count=tensor.nbytes, offset=tensor.offset)
             source = torch.empty(0, dtype=torch.uint8, device=obj.device).set_(obj)
-            place.copy_(source, non_blocking=obj.is_cuda)
+            place.copy_(source)
             del place
         elif isinstance(obj, Pool):
             start = tensor.offset
@@ -201,7 +272,7 @@ def _copy_some(work: Iterator[Part], room: Room, arrivals: Arrivals, failed: lis
                 ctypes.memmove(base + offset, source, nbytes)
             else:
                 _copy_changed(base + offset, source, nbytes)
-            arrivals.came(part)
+            arrivals.came(offset)
     except OSError as error:
         failed.append(error)
 

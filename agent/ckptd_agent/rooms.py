@@ -14,6 +14,7 @@ from time import monotonic, sleep
 
 from ckptd.memory.available import available
 from ckptd.memory.room import Room
+from ckptd_agent.device import pinning
 
 SHARE = 0.5
 """Part of the memory that is to be had which a room may take."""
@@ -129,7 +130,7 @@ def _prepare(nbytes: int) -> None:
     global _preparing
     pid = os.getpid()
     try:
-        while _prepare_more(nbytes) and os.getpid() == pid:
+        while (_prepare_more(nbytes) or _pin_more()) and os.getpid() == pid:
             pass
     except OSError:
         pass  # no room there: a dump will find out by itself what is possible
@@ -155,6 +156,15 @@ def _prepare_more(nbytes: int) -> bool:
         room.ready = end
     sleep(IDLE * (monotonic() - began))
     return end < nbytes
+
+
+def _pin_more() -> bool:
+    """Lock a piece of the free room for devices; False when there is no more to do."""
+    began = monotonic()
+    with _lock:
+        more = bool(_free) and pinning.pin(_free[-1])
+    sleep(IDLE * (monotonic() - began))
+    return more
 
 
 def _new() -> Room:

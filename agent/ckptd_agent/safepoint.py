@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckptd.protocol import Saved, Unsaved
+    from ckptd_agent.drain import Later
     from ckptd_agent.graph.capture import Capture
     from ckptd_agent.graph.document import Final
 
@@ -186,6 +187,8 @@ def _consider(loop: int, at_end: bool) -> None:
         return
     if "torch" not in sys.modules:
         return
+    if _records():
+        return
     found = position.find(position.innermost(sys._getframe(1)))
     if found.trouble:
         _say_trouble(found.trouble)
@@ -194,6 +197,12 @@ def _consider(loop: int, at_end: bool) -> None:
         _serve(dump, loop, at_end, found, patient=now < _after(dump, PATIENCE))
     except GraphWaitsError:
         _not_before = min(time.monotonic() + REST * (time.monotonic() - now), _after(dump, PATIENCE))
+
+
+def _records() -> bool:
+    """A CUDA graph is being recorded: who waits for the device now spoils it."""
+    cuda: Any = sys.modules["torch"].cuda
+    return bool(cuda.is_initialized() and cuda.is_current_stream_capturing())
 
 
 def _after(dump: Dump, part: float) -> float:
@@ -228,18 +237,21 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
 
     began = time.monotonic()
     final = _final(loop, at_end)
-    path = why = ""
+    path: Path | None = None
+    why = ""
+    _wait_behind()
     try:
-        path = _take(found, final, patient, dump.dump, _teller(dump))
+        path = _take(found, final, patient, dump.dump, _teller(dump), _answerer(dump, began))
     except GraphWaitsError:
         raise
     except Exception as error:  # whatever goes wrong in the agent, training goes on
         why = _sentence(error)
     _done_with(dump)
-    if not path:
+    if why:
         link.send(Undumped(dump.dump, why))
         return
-    link.send(Dumped(dump.dump, path, events.steps(), time.monotonic() - began))
+    if path is not None:
+        link.send(Dumped(dump.dump, str(path), events.steps(), time.monotonic() - began))
     if witness is not None:
         witness("dumped")
     if dump.leave:
@@ -286,14 +298,42 @@ def _teller(dump: Dump) -> Callable[[Path], None] | None:
     return (lambda path: link.send(Copying(dump.dump, str(path)))) if dump.leave else None
 
 
+def _answerer(dump: Dump, began: float) -> Later | None:
+    """Who answers where the copy is completed behind training; None where nothing is to go on behind it."""
+    from ckptd_agent import link
+
+    if dump.leave:
+        return None
+    steps = events.steps()
+
+    def answer(went_on: float, path: Path | None, error: Exception | None) -> None:
+        if path is None:
+            link.send(Undumped(dump.dump, _sentence(error or OSError())))
+        else:
+            link.send(Dumped(dump.dump, str(path), steps, went_on - began))
+
+    return answer
+
+
+def _wait_behind() -> None:
+    """The dump before this one may still be on its way from a device."""
+    behind = sys.modules.get("ckptd_agent.device.behind")
+    if behind is not None:
+        behind.wait()
+
+
 def _take(
     found: position.Position,
     final: Final,
     patient: bool,
     dump: str,
     begun: Callable[[Path], None] | None = None,
-) -> str:
-    """Capture and copy; the path of the segment. Raises GraphWaitsError, DumpFailedError, and whatever."""
+    later: Later | None = None,
+) -> Path | None:
+    """Capture and copy; the path of the segment, or None if it is completed later.
+
+    Raises GraphWaitsError, DumpFailedError, and whatever.
+    """
     from ckptd.errors import DumpFailedError
     from ckptd_agent import company
     from ckptd_agent.state import rng
@@ -308,7 +348,7 @@ def _take(
     collecting = gc.isenabled()
     gc.disable()  # it would go through all of the program's objects again and again, for those that a dump makes
     try:
-        return _copy(found, final, patient, states, dump, begun)
+        return _copy(found, final, patient, states, dump, begun, later)
     finally:
         if collecting:
             gc.enable()
@@ -321,10 +361,10 @@ def _copy(
     states: dict[str, Any],
     dump: str,
     begun: Callable[[Path], None] | None,
-) -> str:
+    later: Later | None,
+) -> Path | None:
     from ckptd.errors import DumpFailedError
-    from ckptd_agent import facts, modes, opened
-    from ckptd_agent.drain import drain
+    from ckptd_agent import drain, facts, modes, opened
     from ckptd_agent.graph import addresses, document
     from ckptd_agent.graph.capture import Capture
     from ckptd_agent.state import graphs, kinds, sharing  # noqa: F401 - kinds registers them all
@@ -348,4 +388,7 @@ def _copy(
     described["rng"] = states
     described["modes"] = modes.take()
     described["appended"] = opened.appended_sizes()
-    return str(drain(capture, document.pack(described), facts.collect(capture, described), dump, begun))
+    graph, collected = document.pack(described), facts.collect(capture, described)
+    if later is not None:
+        return drain.drain_behind(capture, graph, collected, dump, later)
+    return drain.drain(capture, graph, collected, dump, begun)

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 PAGE = mmap.PAGESIZE
@@ -45,6 +46,10 @@ class Room:
         """Bytes from the start whose pages are there, and mapped here."""
         self.digests: dict[int, tuple[int, ...]] = {}
         """By offset: length and hash of what was copied there from a device."""
+        self.pinned: list[int] = []
+        """Addresses of pieces that are locked for devices (ckptd_agent.device.pinning)."""
+        self.before_move: Callable[[Room], None] | None = None
+        """Called before the addresses become others, or nobody's."""
         fd = self._open(os.O_CREAT)
         try:
             status = os.fstat(fd)
@@ -76,6 +81,8 @@ class Room:
         if nbytes == 0:
             return
         if self._address:
+            if self.before_move is not None:
+                self.before_move(self)
             address = _libc.mremap(self._address, self.nbytes, nbytes, MAYMOVE)  # what is mapped stays so
         else:
             both = mmap.PROT_READ | mmap.PROT_WRITE
@@ -125,5 +132,7 @@ class Room:
     def close(self) -> None:
         """Unmap it; the file stays. Views handed out before must not be used any more."""
         if self._address:
+            if self.before_move is not None:
+                self.before_move(self)
             _libc.munmap(self._address, self.nbytes)
         self._address = self.nbytes = 0

@@ -1,0 +1,1 @@
+"""What lies on CUDA devices: copied aside there, and brought over behind training."""
