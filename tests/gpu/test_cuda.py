@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ckptd.memory.room import Room
-from ckptd.memory.segment import Segment, Tensor
-from harness import Action, Line, compare, leftovers, run_ckptd, run_plain
+from ckptd.memory.segment import Segment
+from harness import Action, Line, compare, leftovers, run_ckptd, run_plain, unrepeated
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs_gpu"
 pytestmark = [
@@ -38,34 +38,92 @@ def test_a_cuda_program_goes_on_as_if_left_alone(name: str, tmp_path: Path) -> N
     assert leftovers(store) == []
 
 
-def test_what_has_not_changed_on_the_device_is_not_brought_over_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ckptd_agent import copying, drain, rooms
+def test_periodic_checkpoints_are_brought_over_behind_training(tmp_path: Path) -> None:
+    command = [PROGRAMS / "amp.py"]
+    plain = run_plain(command, tmp_path / "plain")
+    store = tmp_path / "store"
+    under = run_ckptd(
+        command, tmp_path / "under", store=store, options=["--every", "3steps"],
+        actions=[Action(Line("^step 2 5 "), signal=signal.SIGKILL)], deadline=240,
+    )  # fmt: skip
+    once = unrepeated(plain.stdout, under.stdout, 1)
+    assert compare(plain, under.saying(once)) == [], under.stderr.decode()
+    assert len(under.processes) == 2, under.stderr.decode()
+
+
+@pytest.fixture
+def tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
+    return [torch.randn(1 << 20, device="cuda"), torch.randn(1 << 18, device="cuda")]
+
+
+def captured(tensors: list[torch.Tensor]) -> Any:
     from ckptd_agent.graph.capture import Capture
 
-    monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
-    copied: list[str] = []
-    copy = copying._copy_odd
+    capture = Capture()
+    capture.child(tensors)
+    capture.run()
+    return capture
 
-    def noted(obj: Any, tensor: Tensor, room: Room) -> None:
-        copied.append(tensor.name)
-        copy(obj, tensor, room)
 
-    monkeypatch.setattr(copying, "_copy_odd", noted)
-    frozen, trained = torch.randn(1 << 20, device="cuda"), torch.randn(1 << 18, device="cuda")
+def holds(path: Path, expected: set[bytes]) -> bool:
+    with Segment(path) as segment:
+        held = {bytes(segment.data()[t.offset : t.offset + t.nbytes]) for t in segment.index.tensors}
+    return held == expected
+
+
+def contents(tensors: list[torch.Tensor]) -> set[bytes]:
+    return {each.cpu().numpy().tobytes() for each in tensors}
+
+
+def test_what_changes_behind_a_dump_is_not_in_it(tensors: list[torch.Tensor]) -> None:
+    from ckptd_agent import drain, rooms
+    from ckptd_agent.device import behind
+
+    before = torch.cuda.memory_stats()
+    for number in range(5):
+        expected, came = contents(tensors), []
+        side = torch.cuda.Stream()
+        with torch.cuda.stream(side):
+            tensors[0].mul_(1)  # still under way on another stream when the dump begins
+        path = drain.drain_behind(
+            captured(tensors), b"graph", {}, str(number), lambda *answer, came=came: came.append(answer)
+        )
+        for each in tensors:
+            each.add_(1)
+        behind.wait()
+        assert path is None
+        (answer,) = came
+        assert holds(answer[1], expected), answer
+        rooms.answered(str(number))
+    after = torch.cuda.memory_stats()
+    assert (
+        after["reserved_bytes.all.peak"] == before["reserved_bytes.all.peak"]
+    )  # nothing of the program's pool
+
+
+def test_what_has_not_changed_on_the_device_is_not_brought_over_again(
+    tensors: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ckptd_agent import drain, rooms
+    from ckptd_agent.device import fetching
+
+    copied: list[fetching.Piece] = []
+    fetch = fetching.fetch
+
+    def noted(pieces: Any, room: Any, came: Any) -> None:
+        copied.extend(pieces)
+        fetch(pieces, room, came)
+
+    monkeypatch.setattr(fetching, "fetch", noted)
+    frozen, trained = tensors
     for number, expected in enumerate((2, 0, 1, 1)):
         if number == 2:
             trained.add_(1)
         elif number == 3:
             frozen.data[7] += 1  # which moves no version counter
-        capture = Capture()
-        capture.child([frozen, trained])
-        capture.run()
         copied.clear()
-        path = drain.drain(capture, b"graph", {}, str(number))
+        path = drain.drain(captured(tensors), b"graph", {}, str(number))
         assert len(copied) == expected
-        with Segment(path) as segment:
-            held = {bytes(segment.data()[t.offset : t.offset + t.nbytes]) for t in segment.index.tensors}
-        assert held == {each.cpu().numpy().tobytes() for each in (frozen, trained)}
+        assert holds(path, contents(tensors))
         rooms.answered(str(number))

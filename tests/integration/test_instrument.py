@@ -15,7 +15,7 @@ from fuzz.warmers import Warmer
 
 from ckptd.errors import UsageError
 from ckptd.settings import parse_packages
-from harness import Action, Line, compare, leftovers, run_ckptd, run_plain
+from harness import Action, Line, Said, compare, leftovers, run_ckptd, run_plain
 from harness.outcome import environment
 
 PACKAGES = Path(__file__).resolve().parents[1] / "packages"
@@ -100,7 +100,7 @@ def test_without_it_the_first_step_says_once_what_can_be_done(around, place, tmp
     script.write_text(place.script.read_text().replace('print("fit gave"', f'{around}print("fit gave"'))
     under = run_ckptd(
         [script], tmp_path / "under", store=store, env=place.env,
-        actions=[Action(Line("", 5), signal=signal.SIGKILL)], options=["--max-restarts", "0"],
+        actions=[Action(Said("--instrument"), signal=signal.SIGKILL)], options=["--max-restarts", "0"],
     )  # fmt: skip
     assert under.status == 128 + signal.SIGKILL
     said = [line for line in under.stderr.decode().splitlines() if line.startswith("ckptd: ")]
