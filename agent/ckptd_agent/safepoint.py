@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from _thread import allocate_lock
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ckptd.protocol import DRILL, DRILL_SPARE, Copying, Due, Dump, Dumped, Progress, Said, Undumped, Welcome
-from ckptd_agent import rooms
+from ckptd_agent import rooms, taking
 from ckptd_agent.leftovers import Watch
 from ckptd_agent.loops import events, hooks, outside, position
 from ckptd_agent.loops import record as r
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from ckptd.protocol import Saved, Unsaved
     from ckptd_agent.drain import Later
-    from ckptd_agent.graph.capture import Capture
     from ckptd_agent.graph.document import Final
 
 PREFERENCE = 0.4
@@ -52,10 +50,6 @@ _not_before = 0.0
 _watch = Watch()
 """Of the graphs that were waiting at places that the request passed by."""
 _unlooped = 0
-
-
-class GraphWaitsError(Exception):
-    """A graph that backward has not been through is held here."""
 
 
 def install() -> None:
@@ -145,16 +139,9 @@ def _look_ahead(now: float) -> None:
     """Have a room made ready for the state as it is now: looked at less and less often, as it is walked for that."""
     global _ahead_at, _ahead_wait
     if now >= _ahead_at:
-        _import_ahead()
+        taking.import_ahead()
         _ahead_at, _ahead_wait = now + _ahead_wait, 4 * _ahead_wait
         rooms.prepare(events.state_bytes())
-
-
-def _import_ahead() -> None:
-    """What a dump needs, while there is time: it is a tenth of what a small one takes."""
-    from ckptd_agent import company, copying, drain, facts, modes  # noqa: F401
-    from ckptd_agent.graph import addresses, capture, document  # noqa: F401
-    from ckptd_agent.state import graphs, kinds, rng, sharing  # noqa: F401
 
 
 def _on_outside(record: r.Record | None) -> None:
@@ -195,7 +182,7 @@ def _consider(loop: int, at_end: bool) -> None:
         return
     try:
         _serve(dump, loop, at_end, found, patient=now < _after(dump, PATIENCE))
-    except GraphWaitsError:
+    except taking.GraphWaitsError:
         _not_before = min(time.monotonic() + REST * (time.monotonic() - now), _after(dump, PATIENCE))
 
 
@@ -231,7 +218,7 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
     """Take the dump here; training goes on behind it, or the process ends.
 
     Raises:
-        GraphWaitsError: ``patient``, and this is no good place.
+        taking.GraphWaitsError: ``patient``, and this is no good place.
     """
     from ckptd_agent import link, signals
 
@@ -241,8 +228,11 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
     why = ""
     _wait_behind()
     try:
-        path = _take(found, final, patient, dump.dump, _teller(dump), _answerer(dump, began))
-    except GraphWaitsError:
+        path = taking.take(
+            found, final, dump.dump,
+            watch=_watch if patient else None, begun=_teller(dump), later=_answerer(dump, began),
+        )  # fmt: skip
+    except taking.GraphWaitsError:
         raise
     except Exception as error:  # whatever goes wrong in the agent, training goes on
         why = _sentence(error)
@@ -259,23 +249,6 @@ def _serve(dump: Dump, loop: int, at_end: bool, found: position.Position, patien
         answer = link.wait_saved(dump.dump, dump.deadline + spare)
         if answer is not None and type(answer).__name__ == "Saved":
             signals.leave(signals.received())
-
-
-def _capture_files(capture: Capture) -> list[Any]:
-    """Files that are being written, but to which no variable leads; their number of nodes."""
-    from ckptd_agent import opened
-    from ckptd_agent.state.files import Captured
-
-    left = {fd: path for fd, path in opened.written().items() if fd not in capture.scratch(Captured).fds}
-    if not left:
-        return []
-    found = opened.holders(set(left))
-    for fd, path in left.items():
-        if fd not in found:
-            capture.anchors[path] = "written past Python's files"
-    children: list[Any] = capture.children(found[fd] for fd in sorted(found))
-    capture.run()
-    return children
 
 
 def _sentence(error: Exception) -> str:
@@ -320,75 +293,3 @@ def _wait_behind() -> None:
     behind = sys.modules.get("ckptd_agent.device.behind")
     if behind is not None:
         behind.wait()
-
-
-def _take(
-    found: position.Position,
-    final: Final,
-    patient: bool,
-    dump: str,
-    begun: Callable[[Path], None] | None = None,
-    later: Later | None = None,
-) -> Path | None:
-    """Capture and copy; the path of the segment, or None if it is completed later.
-
-    Raises GraphWaitsError, DumpFailedError, and whatever.
-    """
-    from ckptd.errors import DumpFailedError
-    from ckptd_agent import company
-    from ckptd_agent.state import rng
-
-    _import_ahead()  # first: it may be what brings numpy's generators in, and then they are carried over
-    states = rng.take()
-    if busy := company.trouble():
-        raise DumpFailedError(busy)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    collecting = gc.isenabled()
-    gc.disable()  # it would go through all of the program's objects again and again, for those that a dump makes
-    try:
-        return _copy(found, final, patient, states, dump, begun, later)
-    finally:
-        if collecting:
-            gc.enable()
-
-
-def _copy(
-    found: position.Position,
-    final: Final,
-    patient: bool,
-    states: dict[str, Any],
-    dump: str,
-    begun: Callable[[Path], None] | None,
-    later: Later | None,
-) -> Path | None:
-    from ckptd.errors import DumpFailedError
-    from ckptd_agent import drain, facts, modes, opened
-    from ckptd_agent.graph import addresses, document
-    from ckptd_agent.graph.capture import Capture
-    from ckptd_agent.state import graphs, kinds, sharing  # noqa: F401 - kinds registers them all
-
-    capture = Capture()
-    described = document.describe(found, final, capture)
-    capture.run()
-    described["files"] = _capture_files(capture)
-    sharing.link(capture)
-    addresses.link(capture)
-    unused = capture.scratch(graphs.Graphs).unused
-    if (
-        patient
-        and unused
-        and _watch.one_waits(unused, (final.loop, final.at_end), events.steps() if events.stepped else 0)
-    ):
-        raise GraphWaitsError
-    if capture.troubles:
-        raise DumpFailedError(capture.troubles[0])
-    described["nodes"] = capture.nodes
-    described["rng"] = states
-    described["modes"] = modes.take()
-    described["appended"] = opened.appended_sizes()
-    graph, collected = document.pack(described), facts.collect(capture, described)
-    if later is not None:
-        return drain.drain_behind(capture, graph, collected, dump, later)
-    return drain.drain(capture, graph, collected, dump, begun)

@@ -98,7 +98,7 @@ class _Counter:
         self.passed = 0
 
     def __call__(self, loop: int, at_end: bool) -> None:
-        from ckptd_agent import safepoint
+        from ckptd_agent import safepoint, taking
         from ckptd_agent.loops import position
 
         frame = position.innermost(sys._getframe(1))
@@ -113,8 +113,9 @@ class _Counter:
         if found.trouble:
             return
         try:
-            path = safepoint._take(found, safepoint._final(loop, at_end), True, str(number))
-        except safepoint.GraphWaitsError:  # as in a real one, the next point that is no worse is taken
+            final = safepoint._final(loop, at_end)
+            path = taking.take(found, final, str(number), watch=safepoint._watch)
+        except taking.GraphWaitsError:  # as in a real one, the next point that is no worse is taken
             self.run.stops.discard(number)
             self.run.stops.add(number + 1)
             return
@@ -125,7 +126,7 @@ class _Counter:
             return
         files = {name: data.hex() for name, data in files_in(self.run.place).items()}
         told = os.lseek(1, 0, os.SEEK_CUR)
-        _write(self.run.report, segment=path, told=told, files=files, stop=number, where=where)
+        _write(self.run.report, segment=str(path), told=told, files=files, stop=number, where=where)
 
 
 def _without_places(sentence: str) -> str:

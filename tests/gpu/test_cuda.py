@@ -82,8 +82,9 @@ def test_what_changes_behind_a_dump_is_not_in_it(tensors: list[torch.Tensor]) ->
 
     before = torch.cuda.memory_stats()
     for number in range(5):
-        expected, came = contents(tensors), []
-        side = torch.cuda.Stream()
+        expected = contents(tensors)
+        came: list[tuple[Any, ...]] = []
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(side):
             tensors[0].mul_(1)  # still under way on another stream when the dump begins
         path = drain.drain_behind(
