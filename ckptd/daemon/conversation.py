@@ -16,7 +16,7 @@ REFUSED_SECONDS = 10.0
 SAID = 1000
 """Sentences of one attempt's agent that are shown: a log is no place for more."""
 EARLY = 64
-"""Processes that are remembered which came before there was an attempt."""
+"""Peers that are remembered which came before there was an attempt, and as many words of each."""
 RECORD_SECONDS = 5.0
 """How often progress is written to the record, at most."""
 
@@ -31,15 +31,14 @@ class Conversation:
         self._recorded = 0.0
         self._stepped = False
         """The first step of this attempt was told of."""
-        self._early: dict[int, tuple[bytes, protocol.Hello]] = {}
-        """By process: who has come before it was known whether a program is to be looked after again."""
+        self._early: dict[bytes, list[protocol.Message]] = {}
+        """By peer: what was said before it was known whether a program is to be looked after again."""
 
     def on_message(self, peer: bytes, message: protocol.Message) -> None:
         """One message; those of a peer that never said Hello are ignored."""
         attempt = self._job.attempt
         if attempt is None:
-            if isinstance(message, protocol.Hello) and len(self._early) < EARLY:
-                self._early[message.pid] = peer, message
+            self._keep(peer, message)
             return
         if isinstance(message, protocol.Hello):
             self._hello(attempt, peer, message)
@@ -69,8 +68,15 @@ class Conversation:
     def begin(self) -> None:
         """There is an attempt: hear those who came before it. An agent that has lost its ckptd says Hello only once."""
         early, self._early = self._early, {}
-        for peer, message in early.values():
-            self.on_message(peer, message)
+        for peer, messages in early.items():
+            for message in messages:
+                self.on_message(peer, message)
+
+    def _keep(self, peer: bytes, message: protocol.Message) -> None:
+        if isinstance(message, protocol.Hello) and len(self._early) < EARLY:
+            self._early.setdefault(peer, [])
+        if len(said := self._early.get(peer, [])) < EARLY and peer in self._early:
+            said.append(message)
 
     def _said(self, attempt: Attempt, message: protocol.Said) -> None:
         attempt.said += 1

@@ -17,9 +17,9 @@ from ckptd.errors import CkptdError, DumpFailedError
 from ckptd.settings import signal_name
 from ckptd.store.quantity import bytes_text
 
-REST_SECONDS = 30.0
+REST_SECONDS = 60.0
 """By which a checkpoint that nobody waits for may come later to the disk, so that training keeps its pace."""
-REST_PART = 0.25
+REST_PART = 0.4
 """Of the time from one such to the next."""
 Then = Callable[[dict[str, Any], CkptdError | None], None]
 """Called with the facts of the checkpoint, or with why there is none."""

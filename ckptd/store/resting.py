@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-IDLE = 8.0
+IDLE = 16.0
 """How many times as long as it worked it does nothing then."""
 SLICE = 0.02
 """Seconds between two looks at whether somebody waits now."""

@@ -20,6 +20,9 @@ NON_BLOCKING = 1
 PORTABLE = 1
 """CU_MEMHOSTREGISTER_PORTABLE: pinned for all devices."""
 
+RELAXED = 2
+"""CU_STREAM_CAPTURE_MODE_RELAXED: CUDA graphs that other threads record forbid this one nothing, nor are spoilt."""
+
 _POINTER, _SIZE, _STREAM = ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDeviceGet": (ctypes.POINTER(ctypes.c_int), ctypes.c_int),
@@ -28,6 +31,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuCtxGetCurrent": (ctypes.POINTER(ctypes.c_void_p),),
     "cuCtxSetCurrent": (ctypes.c_void_p,),
     "cuCtxSynchronize": (),
+    "cuThreadExchangeStreamCaptureMode": (ctypes.POINTER(ctypes.c_int),),
     "cuMemGetInfo_v2": (ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)),
     "cuStreamCreate": (ctypes.POINTER(_STREAM), ctypes.c_uint),
     "cuStreamDestroy_v2": (_STREAM,),
@@ -65,12 +69,14 @@ class Device:
     @contextmanager
     def current(self) -> Iterator[None]:
         """This thread's calls go to this device, as all methods below need it."""
-        before = ctypes.c_void_p()
+        before, mode = ctypes.c_void_p(), ctypes.c_int(RELAXED)
         self._call("cuCtxGetCurrent", ctypes.byref(before))
         self._call("cuCtxSetCurrent", self._context)
+        self._call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
         try:
             yield
         finally:
+            self._call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
             self._call("cuCtxSetCurrent", before)
 
     def finish(self) -> None:

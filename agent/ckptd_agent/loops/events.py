@@ -23,10 +23,16 @@ TOLD = 4
 
 _iterations = [0, 0, 0]
 """Training iterations seen since counting began at _base, by kind of event."""
-_wake: list[Any] = [0, 0.0]
-"""Iterations with steps, and the time as time.monotonic() gives it, from which on the listener is called."""
+_wake: list[Any] = [0, 0, 0.0]
+"""Counted iterations from which on it is looked whether the listener is to be called; those, and the time as
+time.monotonic() gives it, from which on it is."""
+QUICK = 0.005
+"""Seconds of a step: below it only each STRIDE-th looks at the clock, which costs a hundredth of a short one."""
+STRIDE = 16
 stepped = False
 """An optimizer has made a step in the job's life: from then on steps are what is counted."""
+_looked: list[Any] = [0, 0.0]
+"""How many there were when it was looked last, and the time."""
 _last_loss: list[Any] = [None]
 """The last tensor that backward was called on, detached; read only when somebody asks for it."""
 step_seconds: float | None = None
@@ -55,15 +61,16 @@ def set_steps(number: int, with_steps: bool) -> None:
     global _base, stepped
     _base, stepped = number, with_steps
     _iterations[:] = 0, 0, 0
-    _wake[:] = 0, 0.0
+    _wake[:] = 0, 0, 0.0
 
 
 def wake_at(step: int | None = None, time: float | None = None) -> None:
     """Have the listener called from that number of steps, or that time, on."""
     if step is not None:
-        _wake[0] = step - _base
+        _wake[1] = step - _base
     if time is not None:
-        _wake[1] = time
+        _wake[2] = time
+    _wake[0] = 0
 
 
 def last_loss() -> Any:
@@ -129,7 +136,8 @@ def install() -> None:
 
 # Behind torch's C++ nothing of Python's is in the processor's caches any more, and what a name costs is a miss: so
 # the two functions that run in each step have what they use in closures, and the numbers of record.py written out.
-# (A forked child, where nothing is followed, has a record on its stack that holds no events.)
+# (A forked child, where nothing is followed, has a record on its stack that holds no events. Another thread's events in
+# the midst of the main thread's loop are taken for its own here, and noticed by _tell(), at a look at the clock.)
 _WRITTEN_OUT = (r.COUNTER, r.FLAGS, r.EVENT_AT, r.EVENTS, r.BACKWARD, r.STEP, COUNTED, TOLD)
 if _WRITTEN_OUT != (2, 6, 7, 8, 1, 2, 4, 4):
     raise AssertionError(_WRITTEN_OUT)
@@ -138,20 +146,24 @@ if _WRITTEN_OUT != (2, 6, 7, 8, 1, 2, 4, 4):
 def _step_watcher() -> Callable[..., None]:
     """What torch calls behind each step. The step of an ordinary training loop is seen here; others by _see()."""
     last: Any = _nothing
-    stack, left_of, clock, thread, main = r.stack, r.length_hint, monotonic, get_ident, r.main_thread
-    iterations, wake = _iterations, _wake
+    counter: Any = None
+    left_of: Callable[[], int] = int
+    stack, iterations, wake = r.stack, _iterations, _wake
 
     def watch_step(optimizer: Any, args: Any, kwargs: Any) -> None:
-        nonlocal last
+        nonlocal last, counter, left_of
         if last() is not optimizer:
             optimizers.add(optimizer)
             last = weakref.ref(optimizer)
         top = stack[-1]
+        if top[2] is not counter:  # another loop, or another turn of it
+            counter = top[2]
+            left_of = counter.__length_hint__
         # A backward pass was counted, and is all that was seen, in the current iteration of a loop with steps.
-        if top[8] == 0x11 and top[6] & 0x20 and top[7] == left_of(top[2]) and thread() == main:
+        if top[8] == 0x11 and top[6] & 0x20 and top[7] == left_of():
             top[8] = 0x33
             iterations[2] = done = iterations[2] + 1
-            if done >= wake[0] or clock() >= wake[1]:
+            if done >= wake[0]:
                 _tell()
         else:
             _see(r.STEP)
@@ -161,10 +173,13 @@ def _step_watcher() -> Callable[..., None]:
 
 def _watch(function: Callable[..., Any]) -> Callable[..., Any]:
     """The entry point for backward passes, watched. That of an ordinary loop is seen here; others by _see()."""
-    stack, left_of, thread, main, loss = r.stack, r.length_hint, get_ident, r.main_thread, _last_loss
+    counter: Any = None
+    left_of: Callable[[], int] = int
+    stack, loss = r.stack, _last_loss
 
     @functools.wraps(function)
     def watched(*args: Any, **kwargs: Any) -> Any:
+        nonlocal counter, left_of
         result = function(*args, **kwargs)
         try:
             loss[0] = args[0].detach()
@@ -173,8 +188,11 @@ def _watch(function: Callable[..., Any]) -> Callable[..., Any]:
         top = stack[-1]
         # The first event of an iteration of a loop with both kinds, where steps are what is counted.
         if top[6] & 0x30 == 0x30:
-            left = left_of(top[2])
-            if top[7] != left and thread() == main:
+            if top[2] is not counter:
+                counter = top[2]
+                left_of = counter.__length_hint__
+            left = left_of()
+            if top[7] != left:
                 top[7] = left
                 top[8] = 0x11
                 return result
@@ -253,9 +271,17 @@ def _count(kind: int, record: r.Record) -> None:
 
 
 def _tell() -> None:
-    """Call the listener if it is time."""
-    if listener is not None and (_iterations[r.STEP] >= _wake[0] or monotonic() >= _wake[1]):
+    """Call the listener if it is time, and say when to look again."""
+    if get_ident() != r.main_thread:
+        if outside is not None:
+            outside(None)
+        return
+    done, now = _iterations[r.STEP if stepped else r.BACKWARD], monotonic()
+    if listener is not None and (done >= _wake[1] or now >= _wake[2]):
         listener(steps())
+    quick = now - _looked[1] < QUICK * (done - _looked[0])
+    _looked[:] = done, now
+    _wake[0] = min(done + (STRIDE if quick else 1), _wake[1])
 
 
 def is_preferred(flags: int) -> bool:

@@ -92,3 +92,8 @@ class Cuda:
         """This thread's context."""
         self._library.fake_current.restype = ctypes.c_void_p
         return self._library.fake_current()
+
+    @property
+    def mode(self) -> int:
+        """What graphs that other threads record forbid this one: 0 most, as it is by itself."""
+        return int(self._library.fake_mode())

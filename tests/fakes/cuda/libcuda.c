@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, NOT_REGISTERED = 713,
-       ALREADY_REGISTERED = 712, INVALID_HANDLE = 400, LAUNCH_FAILED = 719 };
+       ALREADY_REGISTERED = 712, INVALID_HANDLE = 400, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900 };
 enum { DEVICES = 2, MOST = 4096 };
 
 typedef struct Work { struct Work *next; int kind; char *to; const char *from; size_t bytes; int fails; } Work;
@@ -32,6 +32,7 @@ static Stream *streams[MOST];
 static size_t total[DEVICES] = {(size_t)80 << 30, (size_t)80 << 30}, used[DEVICES];
 static long pause_us = 200, retained[DEVICES], copies_to_host, copies_to_pinned, copies_aside, fail_in = -1;
 static __thread intptr_t current; /* number of the device, from 1 */
+static __thread int mode; /* of captures: global, thread local, relaxed */
 
 /* ---- what tests set and see ---- */
 
@@ -137,6 +138,14 @@ int cuDevicePrimaryCtxRetain(void **context, int device) {
 int cuDevicePrimaryCtxRelease_v2(int device) { retained[device]--; return OK; }
 int cuCtxGetCurrent(void **context) { *context = (void *)current; return OK; }
 int cuCtxSetCurrent(void *context) { current = (intptr_t)context; return OK; }
+int cuThreadExchangeStreamCaptureMode(int *given) {
+    int before = mode;
+    if (*given < 0 || *given > 2) return INVALID_VALUE;
+    mode = *given;
+    *given = before;
+    return OK;
+}
+int fake_mode(void) { return mode; }
 int cuStreamSynchronize(Stream *s) {
     if (!current) return INVALID_CONTEXT;
     if (!known(s)) return INVALID_HANDLE;
@@ -191,6 +200,7 @@ int cuStreamDestroy_v2(Stream *s) {
 }
 int cuMemAllocAsync(uint64_t *address, size_t bytes, Stream *s) {
     if (!current) return INVALID_CONTEXT;
+    if (mode != 2) return CAPTURE_UNSUPPORTED;
     if (!known(s)) return INVALID_HANDLE;
     if (used[current - 1] + bytes > total[current - 1]) return OUT_OF_MEMORY;
     char *at = malloc(bytes);
@@ -217,6 +227,7 @@ int cuMemcpyDtoHAsync_v2(char *to, uint64_t from, size_t bytes, Stream *s) {
 }
 int cuMemHostRegister_v2(char *at, size_t bytes, unsigned flags) {
     if (!current) return INVALID_CONTEXT;
+    if (mode != 2) return CAPTURE_UNSUPPORTED; /* somebody may record a graph */
     if (flags != 1) return INVALID_VALUE;
     for (int i = 0; i < MOST; i++)
         if (pinned[i].at && at < pinned[i].at + pinned[i].bytes && pinned[i].at < at + bytes) return ALREADY_REGISTERED;
@@ -226,6 +237,7 @@ int cuMemHostRegister_v2(char *at, size_t bytes, unsigned flags) {
 }
 int cuMemHostUnregister(char *at) {
     if (!current) return INVALID_CONTEXT;
+    if (mode != 2) return CAPTURE_UNSUPPORTED;
     for (int i = 0; i < MOST; i++) if (pinned[i].at == at) { pinned[i].at = NULL; return OK; }
     return NOT_REGISTERED;
 }

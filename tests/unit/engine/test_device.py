@@ -50,7 +50,7 @@ def cuda(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     cuda.reset()
     yield cuda
     assert behind.wait(30)
-    assert (cuda.used, cuda.open, cuda.current) == (0, 0, None)
+    assert (cuda.used, cuda.open, cuda.current, cuda.mode) == (0, 0, None, 0)
     for room in (*rooms._free, *rooms._lent.values()):
         room.close()
     assert cuda.pinned == 0
