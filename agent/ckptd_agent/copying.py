@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from ckptd.memory.room import Room
 from ckptd.memory.segment import REGION, SegmentWriter, Tensor
+from ckptd_agent import threads
 from ckptd_agent.device import clones, fetching
 from ckptd_agent.device.clones import Clones, Far
 from ckptd_agent.device.driver import DeviceError
@@ -76,18 +77,24 @@ class Arrivals:
 
 
 def copy(
-    capture: Capture, tensors: list[Tensor], writer: SegmentWriter, before: Digests, *, behind: bool
+    capture: Capture,
+    tensors: list[Tensor],
+    writer: SegmentWriter,
+    before: Digests,
+    *,
+    behind: bool,
+    again: bool,
 ) -> tuple[Digests, Rest | None]:
     """Copy all storages.
 
-    ``before``: hashes of what the room has from devices. Returns those of what it has then, and what is left to be done
-    behind training, on any thread: None where all is done, as it is unless ``behind`` and devices have room for
-    copies of what lies there. Raises OSError (ENOSPC).
+    ``before``: hashes of what the room has from devices. ``again``: such hashes will be of use next time. Returns those
+    of what it has then, and what is left to be done behind training, on any thread: None where all is done, as it is
+    unless ``behind`` and devices have room for copies of what lies there. Raises OSError (ENOSPC).
     """
     far = [each for each in map(functools.partial(_far, capture), tensors) if each is not None]
     aside = _set_aside(far) if behind and far else None
     try:
-        return _copy(capture, tensors, writer, before, far, aside)
+        return _copy(capture, tensors, writer, before, far, aside, again=again)
     except BaseException:
         if aside is not None:
             aside.close()
@@ -101,13 +108,15 @@ def _copy(
     before: Digests,
     far: list[Far],
     aside: Clones | None,
+    *,
+    again: bool,
 ) -> tuple[Digests, Rest | None]:
     room = writer.room
     away = {each.tensor.name for each in far}
     parts, small, odd = _sort_out(capture, [tensor for tensor in tensors if tensor.name not in away])
     if aside is None:
-        digests = _digests(capture, far)
-        far = [each for each in far if before.get(each.tensor.offset) != digests[each.tensor.offset]]
+        digests = _digests(capture, far) if before or again else {}
+        far = [each for each in far if before.get(each.tensor.offset, ()) != digests.get(each.tensor.offset)]
         pieces = [piece for each in far for piece in clones.regions(each.device, each.address, each.tensor)]
     else:
         digests, pieces = {}, aside.pieces
@@ -172,9 +181,10 @@ def _bring(aside: Clones, writer: SegmentWriter, arrivals: Arrivals) -> None:
 def _bring_now(
     capture: Capture, far: list[Far], pieces: list[fetching.Piece], room: Room, arrivals: Arrivals
 ) -> None:
-    """Fetch from where the program has it, while training stands still. Raises OSError (ENOSPC)."""
-    for number in {each.device for each in far}:
-        torch.cuda.synchronize(number)  # what its streams are about to write is part of the state
+    """Fetch from where the program has it, while training stands still. Raises OSError (ENOSPC).
+
+    What the program had given its devices to do is done (active.finish).
+    """
     try:
         fetching.fetch(pieces, room, lambda piece: arrivals.came(piece.offset))
     except DeviceError:
@@ -192,8 +202,16 @@ def _parts(tensor: Tensor, address: int) -> Iterator[Part]:
 
 
 def _digests(capture: Capture, far: list[Far]) -> Digests:
-    """Hashes of what lies on devices, by offset: reading it there costs far less than bringing it here."""
-    found = digesting.digest_all([capture.storages[each.tensor.name] for each in far]) if far else []
+    """Hashes of what lies on devices, by offset: reading it there costs far less than bringing it here.
+
+    None where hashing would show in the program's own figures of its memory, or finds none.
+    """
+    if not far or not digesting.fits({each.device for each in far}):
+        return {}
+    try:
+        found = digesting.digest_all([capture.storages[each.tensor.name] for each in far])
+    except torch.OutOfMemoryError:
+        return {}
     return {each.tensor.offset: digest for each, digest in zip(far, found, strict=True)}
 
 
@@ -252,7 +270,7 @@ def _copy_parts(parts: list[Part], room: Room, arrivals: Arrivals) -> None:
 
     for lock in locks:
         lock.acquire()
-        start_new_thread(help_out, (lock,))
+        threads.start(help_out, lock)
     _copy_some(work, room, arrivals, failed)
     for lock in locks:
         lock.acquire()

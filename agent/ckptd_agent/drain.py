@@ -16,7 +16,7 @@ from ckptd.memory.room import Room
 from ckptd.memory.segment import ITEM_BYTES, SegmentWriter, Tensor, arrange
 from ckptd_agent import rooms
 from ckptd_agent.copying import Rest, address_of, copy
-from ckptd_agent.device import behind
+from ckptd_agent.device import active, behind
 from ckptd_agent.graph.capture import Capture
 
 Later = Callable[[float, Path | None, Exception | None], None]
@@ -68,6 +68,7 @@ def _drain(
     """Where the segment is, and what completes it; None if it is complete."""
     tensors = arrange([(name, _dtype(obj, capture), _nbytes(obj)) for name, obj in capture.storages.items()])
     total = sum(tensor.nbytes for tensor in tensors) + len(graph)
+    active.finish()
     room = rooms.take()
     try:
         rooms.demand(room, total)
@@ -101,7 +102,7 @@ def _fill(
     try:
         if begun is not None:
             begun(room.path)
-        digests, rest = copy(capture, tensors, writer, before, behind=behind)
+        digests, rest = copy(capture, tensors, writer, before, behind=behind, again=begun is None)
         if rest is None:
             writer.finish()
     except BaseException:
@@ -120,9 +121,11 @@ def _complete(rest: Rest, writer: SegmentWriter, dump: str, later: _Told) -> Non
         writer.finish()
     except Exception as error:  # whatever goes wrong, the supervisor is answered and training goes on
         _aside = False  # from now on training waits for the copy
-        writer.void()
-        rooms.give_back(room)
-        later(None, error)
+        try:
+            writer.void()
+            rooms.give_back(room)
+        finally:
+            later(None, error)
     else:
         rooms.lend(room, dump)
         later(room.path, None)

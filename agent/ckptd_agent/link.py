@@ -12,7 +12,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import allocate_lock, get_ident
 from collections import deque
 from io import TextIOWrapper
 from time import monotonic, sleep
@@ -82,24 +82,17 @@ _state = State()
 
 def start(ear: Ear, hello: Message) -> int:
     """Start the thread; the descriptor for ``signal.set_wakeup_fd``. Call it on the importing thread."""
-    import signal
-
     import zmq
 
     from ckptd import protocol
-    from ckptd_agent import line
+    from ckptd_agent import line, threads
 
     state = _state
     state.reader, state.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     state.pid = os.getpid()
     atexit.register(_farewell)
     os.register_at_fork(after_in_child=_after_fork)
-    # The thread inherits the mask: a signal for the process must interrupt the main thread, as ever.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        state.thread = start_new_thread(line.serve, (state, ear, hello, zmq, protocol))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    state.thread = threads.start(line.serve, state, ear, hello, zmq, protocol)
     return state.writer
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 from pathlib import Path
 from time import monotonic, sleep
 
 from ckptd.memory.available import available
 from ckptd.memory.room import Room
+from ckptd_agent import threads
 from ckptd_agent.device import pinning
 
 SHARE = 0.5
@@ -103,7 +104,7 @@ def prepare(nbytes: int) -> None:
     if _preparing or nbytes <= 0:
         return
     _preparing = True
-    start_new_thread(_prepare, (nbytes + SPARE,))
+    threads.start(_prepare, nbytes + SPARE)
 
 
 def _keep(room: Room) -> None:
@@ -151,6 +152,8 @@ def _prepare_more(nbytes: int) -> bool:
             if nbytes - room.nbytes > SHARE * available():
                 return False
             room.grow(nbytes)
+        if room.ready >= nbytes:
+            return False
         end = min(room.ready + STEP, nbytes)
         room.populate(room.ready, end)
         room.ready = end

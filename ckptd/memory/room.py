@@ -17,6 +17,8 @@ PAGE = mmap.PAGESIZE
 POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE, Linux 5.14 and later: madvise(2)."""
 DONTFORK = 10
+SLACK = 4
+"""A quarter more addresses are mapped than the file has bytes: a room that grows by less keeps those that it has."""
 MAYMOVE = 1
 """MREMAP_MAYMOVE: mremap(2)."""
 _FAILED = ctypes.c_void_p(-1).value
@@ -41,15 +43,13 @@ class Room:
     def __init__(self, path: Path) -> None:
         """Open it, or make it (mode 0600). Raises OSError."""
         self.path = path
-        self._address = self.nbytes = 0
+        self._address = self._mapped = self.nbytes = 0
         self.ready = 0
         """Bytes from the start whose pages are there, and mapped here."""
         self.digests: dict[int, tuple[int, ...]] = {}
         """By offset: length and hash of what was copied there from a device."""
-        self.pinned: list[int] = []
-        """Addresses of pieces that are locked for devices (ckptd_agent.device.pinning)."""
-        self.before_move: Callable[[Room], None] | None = None
-        """Called before the addresses become others, or nobody's."""
+        self.before_move: Callable[[Room], bool] | None = None
+        """Called before the addresses become others, or nobody's; False if they must stay what they are."""
         fd = self._open(os.O_CREAT)
         try:
             status = os.fstat(fd)
@@ -73,25 +73,31 @@ class Room:
             if there.f_bavail * there.f_frsize < more:
                 raise OSError(errno.ENOSPC, "no space left on device", str(self.path))
             os.ftruncate(fd, nbytes)
-            self._map(fd, nbytes)
+            if nbytes > self._mapped:
+                self._map(fd, nbytes)
+            self.nbytes = nbytes
         finally:
             os.close(fd)
 
     def _map(self, fd: int, nbytes: int) -> None:
         if nbytes == 0:
             return
-        if self._address:
-            if self.before_move is not None:
-                self.before_move(self)
-            address = _libc.mremap(self._address, self.nbytes, nbytes, MAYMOVE)  # what is mapped stays so
+        movable = bool(self._address) and self._let_go()
+        for mapped in (nbytes + (nbytes // SLACK & -PAGE), nbytes):
+            if movable:
+                address = _libc.mremap(
+                    self._address, self._mapped, mapped, MAYMOVE
+                )  # what is mapped stays so
+            else:
+                both = mmap.PROT_READ | mmap.PROT_WRITE
+                address = _libc.mmap(None, mapped, both, mmap.MAP_SHARED, fd, 0)
+            if address not in (None, _FAILED):
+                break
         else:
-            both = mmap.PROT_READ | mmap.PROT_WRITE
-            address = _libc.mmap(None, nbytes, both, mmap.MAP_SHARED, fd, 0)
-        if address in (None, _FAILED):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(self.path))
-        self._address, self.nbytes = address, nbytes
-        _libc.madvise(address, nbytes, DONTFORK)  # a child has nothing to do with it
+        self._address, self._mapped, self.nbytes = address, mapped, nbytes
+        _libc.madvise(address, mapped, DONTFORK)  # a child has nothing to do with it
 
     def address(self) -> int:
         """Where it lies in this process, until it grows."""
@@ -131,8 +137,9 @@ class Room:
 
     def close(self) -> None:
         """Unmap it; the file stays. Views handed out before must not be used any more."""
-        if self._address:
-            if self.before_move is not None:
-                self.before_move(self)
-            _libc.munmap(self._address, self.nbytes)
-        self._address = self.nbytes = 0
+        if self._address and self._let_go():
+            _libc.munmap(self._address, self._mapped)
+        self._address = self._mapped = self.nbytes = 0
+
+    def _let_go(self) -> bool:
+        return self.before_move is None or self.before_move(self)

@@ -92,7 +92,7 @@ JOURNEYS: dict[str, tuple[Example, list[Moment]]] = {
         [FileHas("out/train.bin"), Line("^saving", 1, 0.5), Line("^saving", 2, 1.5), FileHas("out/final.pt")],
     ),
 }
-LATER = {"digits-starts", "digits-evaluation", "digits-ends-of-epochs", "charlm-evaluation", "charlm-files"}
+LATER = JOURNEYS.keys() - {"charlm-starts"}
 """Like moments are looked for elsewhere too: with these, each has its 20 in the nightly run."""
 AT_THE_END: set[Moment] = {FileHas("out/model.pt"), FileHas("out/final.pt"), FileHas("out/metrics.csv", 1)}
 """The run may be over before it can be stopped: then it must have ended as if it had not been asked."""
@@ -128,7 +128,7 @@ def test_sigterm_at_a_named_moment(journey, tmp_path):
 @pytest.mark.parametrize(
     ("example", "part"),
     [
-        pytest.param(DIGITS, 0, id="digits-0"),
+        pytest.param(DIGITS, 0, id="digits-0", marks=pytest.mark.nightly),
         pytest.param(DIGITS, 1, id="digits-1", marks=pytest.mark.nightly),
         pytest.param(CHARLM, 0, id="charlm-0", marks=pytest.mark.nightly),
         pytest.param(CHARLM, 1, id="charlm-1", marks=pytest.mark.nightly),
@@ -157,7 +157,7 @@ def test_there_are_twenty_moments(example):
 @pytest.mark.parametrize(
     ("example", "number"),
     [
-        pytest.param(DIGITS, signal.SIGINT, id="digits-SIGINT"),
+        pytest.param(DIGITS, signal.SIGINT, id="digits-SIGINT", marks=pytest.mark.nightly),
         pytest.param(CHARLM, signal.SIGTERM, id="charlm-SIGTERM", marks=pytest.mark.nightly),
         pytest.param(DIGITS, signal.SIGTERM, id="digits-SIGTERM", marks=pytest.mark.nightly),
         pytest.param(CHARLM, signal.SIGINT, id="charlm-SIGINT", marks=pytest.mark.nightly),

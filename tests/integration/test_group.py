@@ -276,6 +276,7 @@ def test_everything_with_ckptd_among_it(place):
         assert compare(plain, first.then(run.wait())) == []
 
 
+@pytest.mark.nightly
 def test_a_pool_and_a_manager_live_through_it(place):
     command = [place.program(POOL)]
     plain = run_plain(command, place.folder / "plain")

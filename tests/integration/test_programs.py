@@ -23,7 +23,7 @@ from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_pl
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
-MOMENTS = int(os.environ.get("TEST_MOMENTS") or 25)
+MOMENTS = int(os.environ.get("TEST_MOMENTS") or 12)
 """Safe points at which a program is stopped; all of them if it has fewer."""
 DRAW = int(os.environ.get("TEST_DRAW") or 1)
 """Seed by which they are drawn: the same in each run, so that a failure is the change's; another one draws others."""
@@ -53,7 +53,7 @@ class Program:
 
 LIVE = [Program("bars"), Program("dqn"), Program("pack"), Program("trainer", stops=3), Program("workers")]
 """Those that are stopped by real signals: a terminal's bars, a module, worker processes, signal handlers."""
-LATER = {"dqn", "pack", "trainer"}
+LATER = {"dqn", "pack", "trainer", "workers"}
 WARM = sorted(path.stem for path in PROGRAMS.glob("*.py") if path.stem not in {*PARTS, *COLD})
 REFUSED = sorted(PROGRAMS.glob("refused/*.py"))
 

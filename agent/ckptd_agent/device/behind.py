@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 from collections.abc import Callable
+
+from ckptd_agent import threads
 
 AT_EXIT = 60.0
 """Seconds that the end of the program waits at most, so that no device is taken away in the middle of it."""
@@ -15,13 +17,16 @@ _pid = 0
 
 
 def start(work: Callable[[], None]) -> None:
-    """Have it done. To be called on the main thread, with nothing under way."""
+    """Have it done: here and now if there may be no thread. To be called on the main thread, with nothing under way."""
     global _pid
     if not _pid:
         atexit.register(_wait_at_exit)
     _pid = os.getpid()
     _under_way.acquire()
-    start_new_thread(_do, (work,))
+    try:
+        threads.start(_do, work)
+    except RuntimeError:
+        _do(work)
 
 
 def wait(seconds: float = -1) -> bool:

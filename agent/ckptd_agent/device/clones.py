@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import torch
+
 from ckptd.memory.segment import REGION, Tensor
 from ckptd_agent.device.driver import Device, DeviceError
 from ckptd_agent.device.fetching import Piece
 
 MARGIN = 2 << 30
-"""Bytes that stay free on a device, at least: what the program asks for meanwhile it gets."""
+"""Bytes that stay free on a device, at least, for what the program may come to need meanwhile."""
 SHARE = 0.1
 """Part of the device's memory that stays free."""
 
@@ -25,22 +27,44 @@ class Far:
     tensor: Tensor
 
 
+@dataclass
+class _Block:
+    """Memory of one device, and the stream that it belongs to."""
+
+    device: Device
+    stream: int = 0
+    address: int = 0
+
+    def close(self) -> None:
+        """Give all of it back; what a device that has failed says to that is of no use."""
+        with suppress(DeviceError), self.device.current():
+            if self.address:
+                with suppress(DeviceError):
+                    self.device.free(self.address, self.stream)
+            if self.stream:
+                with suppress(DeviceError):
+                    self.device.wait(self.stream)
+                self.device.close_stream(self.stream)
+        with suppress(DeviceError):
+            self.device.close()
+
+
 class Clones:
     """Copies of some storages, in one block for each device, side by side as in the room."""
 
     def __init__(self, storages: Sequence[Far]) -> None:
         """Make them, and wait until they are made. Raises DeviceError where there is no room for them.
 
-        All streams of the program's are waited for before that: what they are about to write is part of the state.
+        What the program had given its devices to do must be done (active.finish).
         """
-        self._blocks: list[tuple[Device, int, int]] = []
+        self._blocks: list[_Block] = []
         self.pieces: list[Piece] = []
         try:
             for number in sorted({each.device for each in storages}):
                 self._clone_all(number, [each for each in storages if each.device == number])
-            for device, stream, _ in self._blocks:
-                with device.current():
-                    device.wait(stream)
+            for block in self._blocks:
+                with block.device.current():
+                    block.device.wait(block.stream)
         except BaseException:
             self.close()
             raise
@@ -48,36 +72,35 @@ class Clones:
     def _clone_all(self, number: int, storages: list[Far]) -> None:
         storages.sort(key=lambda each: each.tensor.offset)
         total = sum(each.tensor.nbytes for each in storages)
+        peak = to_come(number)
         device = Device(number)
+        block = _Block(device)
+        self._blocks.append(block)
         with device.current():
             free, in_all = device.memory()
-            if free - total < max(MARGIN, SHARE * in_all):
-                device.close()
+            if free - peak - total < max(MARGIN, SHARE * in_all):
                 raise DeviceError(
                     0, f"device {number} has {free >> 20} MiB free, {total >> 20} MiB are needed"
                 )
-            device.finish()
-            stream = device.open_stream()
-            self._blocks.append((device, stream, 0))
-            block = device.take(total, stream)
-            self._blocks[-1] = (device, stream, block)
-            at = block
+            block.stream = device.open_stream()
+            at = block.address = device.take(total, block.stream)
             for each in storages:
-                device.clone(at, each.address, each.tensor.nbytes, stream)
+                device.clone(at, each.address, each.tensor.nbytes, block.stream)
                 at += each.tensor.nbytes
-        self.pieces += cut(number, block, storages)
+        self.pieces += cut(number, block.address, storages)
 
     def close(self) -> None:
-        """Give their memory back."""
+        """Give their memory back. Nothing may be on its way from them any more."""
         blocks, self._blocks = self._blocks, []
-        for device, stream, block in blocks:
-            with device.current():
-                with suppress(DeviceError):  # whoever used them has met that
-                    if block:
-                        device.free(block, stream)
-                    device.wait(stream)
-                device.close_stream(stream)
-            device.close()
+        for block in blocks:
+            block.close()
+
+
+def to_come(number: int) -> int:
+    """Bytes that torch has had of a device and given back: it will ask for them again. Raises DeviceError."""
+    if torch.cuda.get_allocator_backend() != "native":
+        raise DeviceError(0, "the program's memory comes from the pool that copies would come from")
+    return torch.cuda.max_memory_reserved(number) - torch.cuda.memory_reserved(number)
 
 
 def cut(device: int, block: int, storages: Sequence[Far]) -> list[Piece]:

@@ -21,11 +21,13 @@ PORTABLE = 1
 """CU_MEMHOSTREGISTER_PORTABLE: pinned for all devices."""
 
 RELAXED = 2
-"""CU_STREAM_CAPTURE_MODE_RELAXED: CUDA graphs that other threads record forbid this one nothing, nor are spoilt."""
+"""CU_STREAM_CAPTURE_MODE_RELAXED: while another thread records a CUDA graph, this one may ask for memory and lock it.
+To wait for a whole device spoils the graph all the same."""
 
 _POINTER, _SIZE, _STREAM = ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDeviceGet": (ctypes.POINTER(ctypes.c_int), ctypes.c_int),
+    "cuDevicePrimaryCtxGetState": (ctypes.c_int, ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_int)),
     "cuDevicePrimaryCtxRetain": (ctypes.POINTER(ctypes.c_void_p), ctypes.c_int),
     "cuDevicePrimaryCtxRelease_v2": (ctypes.c_int,),
     "cuCtxGetCurrent": (ctypes.POINTER(ctypes.c_void_p),),
@@ -72,11 +74,13 @@ class Device:
         before, mode = ctypes.c_void_p(), ctypes.c_int(RELAXED)
         self._call("cuCtxGetCurrent", ctypes.byref(before))
         self._call("cuCtxSetCurrent", self._context)
-        self._call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
         try:
-            yield
-        finally:
             self._call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
+            try:
+                yield
+            finally:
+                self._call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
+        finally:
             self._call("cuCtxSetCurrent", before)
 
     def finish(self) -> None:
@@ -133,6 +137,19 @@ class Device:
         error = self._calls[name](*args)
         if error:
             raise DeviceError(error, f"{name} gave error {error}")
+
+
+def is_active(number: int) -> bool:
+    """Whether somebody in this process uses that device; looking takes none of its memory. Raises DeviceError."""
+    calls = _load()
+    handle, flags, active = ctypes.c_int(), ctypes.c_uint(), ctypes.c_int()
+    for name, args in (
+        ("cuDeviceGet", (ctypes.byref(handle), number)),
+        ("cuDevicePrimaryCtxGetState", (handle, ctypes.byref(flags), ctypes.byref(active))),
+    ):
+        if error := calls[name](*args):
+            raise DeviceError(error, f"{name} gave error {error}")
+    return bool(active.value)
 
 
 @contextmanager

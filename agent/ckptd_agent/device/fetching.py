@@ -75,12 +75,15 @@ def _lanes(number: int) -> Iterator[tuple[Device, list[int]]]:
             streams.extend(device.open_stream() for _ in range(STREAMS))
         yield device, streams
     finally:
-        with device.current():
-            for stream in streams:
-                with suppress(DeviceError):  # whoever waited for it has met that
+        for stream in streams:
+            # Whoever waited for it has met what went wrong; the others are waited for all the same.
+            with suppress(DeviceError), device.current():
+                try:
                     device.wait(stream)
-                device.close_stream(stream)
-        device.close()
+                finally:
+                    device.close_stream(stream)
+        with suppress(DeviceError):
+            device.close()
 
 
 def _hand_over(device: Device, stream: int, group: list[Piece], room: Room) -> None:

@@ -6,12 +6,14 @@ It finds changes, it is no signature: each 8 byte word is mixed with its place b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
-CHUNK = 1 << 23
-"""Words that are hashed at a time: what it takes of the device's memory is some times 64 MB."""
+CHUNK = 1 << 22
+"""Words that are hashed at a time."""
+SCRATCH = 10 * 8 * CHUNK
+"""Bytes of the device's memory that it takes meanwhile, at most."""
 KEYS = (0x2545F4914F6CDD1D, 0x369DEA0F31A53F85)
 _STEP = 0x1E3779B97F4A7C15
 _FIRST, _SECOND = -0xAE502812AA7333, -0x3B314601E57A13AD
@@ -20,6 +22,16 @@ _LOW_31 = (1 << 31) - 1
 """What is left of a 64 bit number behind a shift by 33, which would else repeat the sign."""
 
 Digest = tuple[int, ...]
+
+
+def fits(devices: Iterable[int]) -> bool:
+    """Whether torch has what it takes in its cache, and the program has had more at its peak: then nobody sees it."""
+    return all(
+        min(torch.cuda.memory_reserved(each), torch.cuda.max_memory_allocated(each))
+        - torch.cuda.memory_allocated(each)
+        > SCRATCH
+        for each in devices
+    )
 
 
 def digest_all(storages: Sequence[torch.UntypedStorage]) -> list[Digest]:

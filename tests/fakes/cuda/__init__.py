@@ -47,6 +47,11 @@ class Cuda:
         assert self._library.fake_give(device, address, nbytes) == 0
         self._given.append(address)
 
+    def use(self, *devices: int) -> None:
+        """The program uses these devices, and no others."""
+        for number in range(2):
+            self._library.fake_use(number, int(number in devices))
+
     def forget(self) -> None:
         """The program has nothing there any more."""
         for address in self._given:

@@ -30,6 +30,7 @@ static pthread_mutex_t all = PTHREAD_MUTEX_INITIALIZER;
 static Block blocks[MOST], pinned[MOST];
 static Stream *streams[MOST];
 static size_t total[DEVICES] = {(size_t)80 << 30, (size_t)80 << 30}, used[DEVICES];
+static int program_uses[DEVICES] = {1, 1};
 static long pause_us = 200, retained[DEVICES], copies_to_host, copies_to_pinned, copies_aside, fail_in = -1;
 static __thread intptr_t current; /* number of the device, from 1 */
 static __thread int mode; /* of captures: global, thread local, relaxed */
@@ -42,6 +43,8 @@ void fake_reset(size_t bytes, long pause) {
     copies_to_host = copies_to_pinned = copies_aside = 0;
     fail_in = -1;
 }
+/* Whether the program has something on a device. */
+void fake_use(int device, int uses) { program_uses[device] = uses; }
 void fake_fail_in(long copies) { fail_in = copies; }
 long fake_copies(int which) { return which == 0 ? copies_to_host : which == 1 ? copies_to_pinned : copies_aside; }
 size_t fake_used(void) { return used[0] + used[1]; }
@@ -71,6 +74,11 @@ void fake_forget(char *at) {
 static int has(Block *table, const char *at, size_t bytes) {
     for (int i = 0; i < MOST; i++)
         if (table[i].at && at >= table[i].at && at + bytes <= table[i].at + table[i].bytes) return 1;
+    return 0;
+}
+static int touches(Block *table, const char *at, size_t bytes) {
+    for (int i = 0; i < MOST; i++)
+        if (table[i].at && at < table[i].at + table[i].bytes && table[i].at < at + bytes) return 1;
     return 0;
 }
 static void give_back(char *at) {
@@ -135,7 +143,16 @@ int cuDevicePrimaryCtxRetain(void **context, int device) {
     *context = (void *)(intptr_t)(device + 1);
     return OK;
 }
-int cuDevicePrimaryCtxRelease_v2(int device) { retained[device]--; return OK; }
+int cuDevicePrimaryCtxRelease_v2(int device) {
+    if (--retained[device] || program_uses[device]) return OK;
+    for (int i = 0; i < MOST; i++) if (pinned[i].at && pinned[i].device == device) pinned[i].at = NULL; /* with it */
+    return OK;
+}
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+    *flags = 0;
+    *active = program_uses[device] || retained[device];
+    return OK;
+}
 int cuCtxGetCurrent(void **context) { *context = (void *)current; return OK; }
 int cuCtxSetCurrent(void *context) { current = (intptr_t)context; return OK; }
 int cuThreadExchangeStreamCaptureMode(int *given) {
@@ -221,6 +238,7 @@ int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, Stream *s) {
 }
 int cuMemcpyDtoHAsync_v2(char *to, uint64_t from, size_t bytes, Stream *s) {
     if (!has(blocks, (char *)(uintptr_t)from, bytes)) return INVALID_VALUE;
+    if (!has(pinned, to, bytes) && touches(pinned, to, bytes)) return INVALID_VALUE; /* half of it is locked */
     copies_to_host++;
     copies_to_pinned += has(pinned, to, bytes);
     return hand(s, COPY, to, (char *)(uintptr_t)from, bytes);
@@ -232,7 +250,7 @@ int cuMemHostRegister_v2(char *at, size_t bytes, unsigned flags) {
     for (int i = 0; i < MOST; i++)
         if (pinned[i].at && at < pinned[i].at + pinned[i].bytes && pinned[i].at < at + bytes) return ALREADY_REGISTERED;
     for (int i = 0; i < MOST; i++)
-        if (!pinned[i].at) { pinned[i] = (Block){at, bytes, 0}; return OK; }
+        if (!pinned[i].at) { pinned[i] = (Block){at, bytes, (int)current - 1}; return OK; }
     return OUT_OF_MEMORY;
 }
 int cuMemHostUnregister(char *at) {

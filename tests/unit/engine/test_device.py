@@ -16,13 +16,16 @@ from fakes.cuda import Cuda, build, compiler
 
 from ckptd.memory.room import Room
 from ckptd.memory.segment import REGION, Segment, SegmentWriter, Tensor
-from ckptd_agent import copying, drain, rooms
-from ckptd_agent.device import behind, driver, pinning
+from ckptd_agent import copying, drain, rooms, threads
+from ckptd_agent.device import active, behind, clones, driver, pinning
 from ckptd_agent.device.clones import MARGIN, Far
 from ckptd_agent.device.driver import Device, DeviceError
 from ckptd_agent.graph.capture import Capture
+from ckptd_agent.state import digesting
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler")
+finished: list[int] = []
+"""Devices whose streams were waited for."""
 SIZES = [REGION + 12345, 3 * REGION, 7, 4096, 65537, *range(100, 140), 1 << 20]
 """Bytes of the tensors on devices."""
 
@@ -37,10 +40,13 @@ def cuda(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(driver, "LIBRARY", str(library))
     monkeypatch.setattr(driver, "_calls", {})
     monkeypatch.setattr(drain, "_aside", True)
-    monkeypatch.setattr(pinning, "_broken", False)
+    monkeypatch.setattr(pinning, "_over", False)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: finished.append(device))
+    monkeypatch.setattr(clones, "to_come", lambda device: 0)
+    monkeypatch.setattr(digesting, "fits", lambda devices: True)
     monkeypatch.setenv("CKPTD_SEGMENTS", str(tmp_path))
     for room in (*rooms._free, *rooms._lent.values()):
         room.close()
@@ -48,6 +54,8 @@ def cuda(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(rooms, "_lent", {})
     cuda = Cuda(library)
     cuda.reset()
+    cuda.use(0, 1)
+    finished.clear()
     yield cuda
     assert behind.wait(30)
     assert (cuda.used, cuda.open, cuda.current, cuda.mode) == (0, 0, None, 0)
@@ -236,9 +244,71 @@ def test_a_room_is_locked_ahead_and_let_go_before_it_moves(cuda: Cuda, state: St
     assert cuda.fetched_pinned == cuda.fetched > 0
     behind.wait()
     rooms.answered("1")
+    rooms._free[-1].grow(size + size // 8)  # there are addresses to spare
+    assert cuda.pinned == 2
     rooms._free[-1].grow(64 * size)
     assert cuda.pinned == 0
     assert held(dump_behind(state, "2")) != []
+
+
+def test_a_device_that_the_program_does_not_use_is_left_alone(
+    cuda: Cuda, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cuda.use(1)
+    taken: list[int] = []
+    begin = Device.__init__
+
+    def noted(self: Device, number: int) -> None:
+        taken.append(number)
+        begin(self, number)
+
+    monkeypatch.setattr(Device, "__init__", noted)
+    room = Room(tmp_path / "a.seg")
+    room.grow(pinning.PIECE)
+    room.populate(0, room.nbytes)
+    room.ready = room.nbytes
+    assert pinning.pin(room)
+    assert (cuda.pinned, taken) == (1, [1])
+    active.finish()
+    assert finished == [1]
+    room.close()
+    assert cuda.pinned == 0
+
+
+def test_devices_are_waited_for_before_anything_is_read(
+    cuda: Cuda, state: State, monkeypatch: pytest.MonkeyPatch
+):
+    def arrive(device: int) -> None:  # what a side stream had still to do
+        if device == 1:
+            state.far[1].add_(5)
+            state.here[0].add_(5)
+
+    drain.drain(state.capture(), b"graph", {}, "1")
+    rooms.answered("1")
+    monkeypatch.setattr(torch.cuda, "synchronize", arrive)
+    path = drain.drain(state.capture(), b"graph", {}, "2")
+    assert held(path) == state.bytes()
+
+
+def test_what_the_program_will_want_again_is_left_free(
+    cuda: Cuda, state: State, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(clones, "to_come", lambda device: 79 << 30)
+    assert drain.drain_behind(state.capture(), b"graph", {}, "1", Answer()) is not None
+    assert cuda.cloned == 0
+
+
+def test_where_no_thread_may_start_training_waits(cuda: Cuda, state: State, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "start", refuse)
+    monkeypatch.setattr(copying, "THREADS", 1)
+    before, answer = state.bytes(), Answer()
+    drain.drain_behind(state.capture(), b"graph", {}, "1", answer)
+    assert answer.path is not None
+    assert held(answer.path) == before
+    assert behind.wait(0)
 
 
 def test_where_nothing_may_be_locked_it_is_tried_once(cuda: Cuda, tmp_path: Path):
@@ -249,7 +319,7 @@ def test_where_nothing_may_be_locked_it_is_tried_once(cuda: Cuda, tmp_path: Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Device, "pin", functools.partialmethod(_refuse))
         assert not pinning.pin(room)
-    assert pinning._broken
+    assert pinning._over
     assert not pinning.pin(room)
     room.close()
 
