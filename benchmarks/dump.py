@@ -31,6 +31,10 @@ SMALL = 1 << 20
 """Bytes of the state of a run before all others, which has Python compile what it compiles once."""
 
 
+NO_OTHER = ("--every", "24h")
+"""A large state takes longer to be made ready than the first periodic checkpoint is away."""
+
+
 def dump(folder: Path, size: int, tensors: int, *, at_once: bool = False) -> dict[str, float]:
     """One dump: seconds from the signal until it is safe and durable, and that training stood still.
 
@@ -38,7 +42,7 @@ def dump(folder: Path, size: int, tensors: int, *, at_once: bool = False) -> dic
     ckptd has made ready what it makes ready ahead.
     """
     words = [str(job.PROGRAMS / "state.py"), "--size", str(size), "--tensors", str(tensors)]
-    with job.emptied(folder, "run") as place, job.Job(place, words) as run:
+    with job.emptied(folder, "run") as place, job.Job(place, words, options=NO_OTHER) as run:
         pid = run.pid()
         started = run.wait(job.STEP, count=WARM_STEPS).time - run.began
         if not at_once:

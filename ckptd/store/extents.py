@@ -22,8 +22,6 @@ THREADS = 4
 URGENT = 8
 """So many where training doesn't need the processors meanwhile: with 4 a disk of 3 GB/s took 6 % longer."""
 Step = Callable[[int], None]
-PAUSE = 0.002
-"""Seconds between two looks at whether more threads may begin."""
 PROBE = 64 << 20
 """Bytes that are written each way to see which is faster on a disk."""
 ViewOf = Callable[[int, int], memoryview]
@@ -140,11 +138,17 @@ def write_extents(
     work = _parts(merge(extents))
     lock = allocate_lock()
     failed: list[BaseException] = []
+    helpers: list[LockType] = []
 
-    def write_some() -> None:
+    def write_some(alone: bool) -> None:
         buffer = mmap.mmap(-1, PART)
         try:
             while not failed:
+                if (
+                    alone and not sparing()
+                ):  # asked between two parts: who waits for that would take time from others
+                    alone = False
+                    call_others()
                 with lock:
                     part = next(work, None)
                 if part is None:
@@ -157,20 +161,21 @@ def write_extents(
         finally:
             buffer.close()
 
+    def call_others() -> None:
+        # Threads that the threading module knows nothing of: a program that this runs in counts and names its own.
+        for _ in range(threads - 1):
+            over = allocate_lock()
+            over.acquire()
+            start_new_thread(help_out, (over,))
+            helpers.append(over)
+
     def help_out(over: LockType) -> None:
         try:
-            while sparing() and not failed:
-                time.sleep(PAUSE)
-            write_some()
+            write_some(alone=False)
         finally:
             over.release()
 
-    # Threads that the threading module knows nothing of: a program that this runs in counts and names its own.
-    helpers = [allocate_lock() for _ in range(threads - 1)]
-    for over in helpers:
-        over.acquire()
-        start_new_thread(help_out, (over,))
-    write_some()
+    write_some(alone=True)
     for over in helpers:
         over.acquire()
     if failed:
