@@ -97,6 +97,7 @@ def agent_with_small_engine(folder: Path) -> Path:
         "gate",
         "line",
         "link",
+        "threads",
         "notice",
         "shield",
         "signals",
