@@ -35,7 +35,7 @@ _ITERABLE = torch_loader._DatasetKind.Iterable
 
 
 _resuming: list[Resume] = []
-_worker_states: list[list[dict[str, Any]] | None] = []
+_worker_states: list[list[dict[str, Any] | None] | None] = []
 
 
 def _is_followed(loader: Any) -> bool:
@@ -45,8 +45,13 @@ def _is_followed(loader: Any) -> bool:
     return bool(method == "fork" and loader._dataset_kind != _ITERABLE)
 
 
-def _states_of_workers(obj: Any, log: Log, yielded: int, capture: Capture) -> list[dict[str, Any]] | None:
-    """Each worker's random state as of the last of its batches that was yielded."""
+def _states_of_workers(
+    obj: Any, log: Log, yielded: int, capture: Capture
+) -> list[dict[str, Any] | None] | None:
+    """Each worker's random state as of the last of its batches that was yielded.
+
+    None for one that has not begun yet: it begins in a resume as it would have here.
+    """
     if obj._dataset_kind == _ITERABLE:
         return None  # a resume lets the workers read all that was read before
     if log.ring is None:
@@ -54,9 +59,13 @@ def _states_of_workers(obj: Any, log: Log, yielded: int, capture: Capture) -> li
             "DataLoader workers that are not started by fork can't be followed (use num_workers=0 or fork)"
         )
         return None
-    states = []
+    states: list[dict[str, Any] | None] = []
     for worker in range(log.ring.workers):
-        found = log.ring.read(worker, log.ring.before[worker] + log.batches(worker, yielded))
+        number = log.ring.before[worker] + log.batches(worker, yielded)
+        found = log.ring.read(worker, number)
+        if found is None and number == 0:
+            states.append(None)
+            continue
         if found is None:
             capture.trouble("the random state of a DataLoader worker can't be had")
             return None

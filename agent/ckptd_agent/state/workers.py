@@ -33,8 +33,8 @@ class Ring:
     workers: int
     depth: int
     """Entries for each worker: more than it can run ahead."""
-    states: list[dict[str, Any]] | None = None
-    """What a resume sets the workers to."""
+    states: list[dict[str, Any] | None] | None = None
+    """What a resume sets the workers to, but for those that had not begun."""
     before: list[int] = field(default_factory=list)
     """Batches that each worker made in earlier passes (persistent workers)."""
     fd: int = -1
@@ -93,8 +93,9 @@ def _follow(fetcher: Any, ring: Ring) -> None:
     info: Any = _utils.worker.get_worker_info()
     if _made < 0:
         _made = 0
-        if ring.states is not None:
-            rng.put(ring.states[info.id])
+        state = ring.states[info.id] if ring.states is not None else None
+        if state is not None:
+            rng.put(state)
         _first = _own_values(info.dataset)
         ring.write(info.id, 0, False)
     fetch = fetcher.fetch
