@@ -23,7 +23,7 @@ from harness import Action, Line, Outcome, compare, leftovers, run_ckptd, run_pl
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 STAMP = re.compile(r"\d{8}-\d{6}-\d{6}")
-MOMENTS = int(os.environ.get("TEST_MOMENTS") or 12)
+MOMENTS = int(os.environ.get("TEST_MOMENTS") or 10)
 """Safe points at which a program is stopped; all of them if it has fewer."""
 DRAW = int(os.environ.get("TEST_DRAW") or 1)
 """Seed by which they are drawn: the same in each run, so that a failure is the change's; another one draws others."""

@@ -18,8 +18,8 @@ SEED = 1000
 """The same programs each time, so that a failure is the change's; scripts/fuzz goes on from here."""
 MOST = int(os.environ.get("TEST_MOMENTS") or 25)
 """Safe points of a program that once failed: all of them but for the few that have more."""
-SECONDS = float(os.environ.get("TEST_SECONDS") or 50.0)
-FEWEST = 200
+SECONDS = float(os.environ.get("TEST_SECONDS") or 40.0)
+FEWEST = 150
 """Pairs that even a busy machine gets done in that time."""
 
 

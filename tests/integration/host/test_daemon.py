@@ -167,7 +167,7 @@ def test_a_ckptd_that_is_killed_is_replaced_and_its_program_goes_on(host):
     for count in (1, 2):
         os.kill(host.row()["supervisor"], signal.SIGKILL)
         another_ckptd(host, count)
-        assert host.row()["pid"] == row["pid"]
+        host.until(lambda: host.row()["pid"] == row["pid"], "the same program")
     host.ckptd("dump", job)
     os.kill(row["pid"], signal.SIGTERM)
     host.until(lambda: host.row()["state"] == "running" and host.row()["attempt"] == 2, "the second start")
