@@ -210,7 +210,7 @@ def _digests(capture: Capture, far: list[Far]) -> Digests:
         return {}
     try:
         found = digesting.digest_all([capture.storages[each.tensor.name] for each in far])
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         return {}
     return {each.tensor.offset: digest for each, digest in zip(far, found, strict=True)}
 
@@ -268,9 +268,13 @@ def _copy_parts(parts: list[Part], room: Room, arrivals: Arrivals) -> None:
         finally:
             lock.release()
 
-    for lock in locks:
+    for number, lock in enumerate(locks):
         lock.acquire()
-        threads.start(help_out, lock)
+        try:
+            threads.start(help_out, lock)
+        except RuntimeError:  # there may be no more threads: those that there are do it
+            del locks[number:]
+            break
     _copy_some(work, room, arrivals, failed)
     for lock in locks:
         lock.acquire()

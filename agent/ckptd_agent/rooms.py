@@ -104,7 +104,10 @@ def prepare(nbytes: int) -> None:
     if _preparing or nbytes <= 0:
         return
     _preparing = True
-    threads.start(_prepare, nbytes + SPARE)
+    try:
+        threads.start(_prepare, nbytes + SPARE)
+    except RuntimeError:  # there may be no more threads: a dump makes its room when it needs it
+        _preparing = False
 
 
 def _keep(room: Room) -> None:

@@ -60,8 +60,8 @@ def install() -> None:
     opened.watch_appends()
     events.install()
     loaders.install()
-    events.listener = _on_step
-    events.outside = _on_outside
+    events.listener = _harmless(_on_step)
+    events.outside = _harmless(_on_outside)
 
 
 def welcome(message: Welcome) -> None:
@@ -111,6 +111,25 @@ def answered(message: Saved | Unsaved) -> None:
 def replaying() -> bool:
     """A resume is still under way."""
     return hooks.replay is not None
+
+
+def _harmless(watch: Callable[[Any], None]) -> Callable[[Any], None]:
+    """It is called within the program's own calls: whatever goes wrong there is said once, and training goes on."""
+    failed = False
+
+    def watched(what: Any) -> None:
+        nonlocal failed
+        try:
+            watch(what)
+        except Exception as error:
+            events.wake_at(time=time.monotonic() + 1.0)
+            if not failed:
+                failed = True
+                from ckptd_agent import link
+
+                link.send(Said(f"the agent failed to follow the training: {_sentence(error)}"))
+
+    return watched
 
 
 def _on_step(steps: int) -> None:

@@ -234,6 +234,43 @@ def test_its_own_handler_runs_after_the_dump(place):
     assert len(under.processes) == 3
 
 
+STRANGE = """\
+import time
+import torch
+torch.manual_seed(0)
+words = torch.nn.Embedding(100, 8, sparse=True)
+sparse = torch.optim.SparseAdam(list(words.parameters()), lr=0.01)
+class Own(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {})
+        self.state = {each: 0.0 for group in self.param_groups for each in group["params"]}
+    def step(self):
+        for each in self.state:
+            self.state[each] += float(each.grad.sum())
+            each.data -= 0.01 * each.grad
+net = torch.nn.Linear(8, 1)
+own = Own(net.parameters())
+
+for step in range(130):
+    loss = net(words(torch.randint(0, 100, (16,)))).pow(2).mean()
+    for each in (sparse, own):
+        each.zero_grad()
+    loss.backward()
+    for each in (sparse, own):
+        each.step()
+    time.sleep(0.02)
+print(loss.item(), sum(own.state.values()))
+"""
+
+
+def test_optimizers_that_are_not_like_others_are_left_alone(place):
+    """For as long as it takes until ckptd looks how large their state is."""
+    place.make({"train.py": STRANGE})
+    plain, under = place.both(place.program / "train.py")
+    assert plain.status == 0, plain.stderr.decode()
+    assert b"failed" not in under.stderr, under.stderr.decode()
+
+
 LATE = """\
 import os, signal
 class Late:

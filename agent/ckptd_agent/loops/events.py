@@ -111,14 +111,18 @@ def state_bytes() -> int:
 
     def add(value: Any) -> None:
         if hasattr(value, "untyped_storage"):
-            storage = value.untyped_storage()
-            sizes[storage.data_ptr()] = storage.nbytes()
+            try:
+                storage = value.untyped_storage()
+                sizes[storage.data_ptr()] = storage.nbytes()
+            except (RuntimeError, NotImplementedError):  # without storage: a sparse gradient, a fake tensor
+                pass
 
     for each in list(optimizers):
         for parameter in (one for group in each.param_groups for one in group["params"]):
             add(parameter)
             add(parameter.grad)
-            for value in each.state.get(parameter, {}).values():
+            kept = each.state.get(parameter)
+            for value in kept.values() if isinstance(kept, dict) else (kept,):
                 add(value)
     return sum(sizes.values())
 

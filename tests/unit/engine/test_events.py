@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
+from ckptd_agent import link, safepoint
 from ckptd_agent.loops import events, hooks
 from ckptd_agent.loops import record as r
 from ckptd_agent.source import finder
@@ -107,3 +109,29 @@ def test_a_thread_that_trains_besides_is_noticed(told: list[int], monkeypatch: p
 
     train(2 * events.STRIDE, both)
     assert None in noticed
+
+
+def test_what_has_no_storage_counts_as_nothing(monkeypatch: pytest.MonkeyPatch):
+    embedding = torch.nn.Embedding(100, 8, sparse=True)
+    optimizer = torch.optim.SparseAdam(list(embedding.parameters()))
+    embedding(torch.tensor([1, 2])).sum().backward()
+    optimizer.step()
+    monkeypatch.setattr(events, "optimizers", [optimizer])
+    assert events.state_bytes() >= 3 * 100 * 8 * 4  # the weights and both means; their gradient is sparse
+
+
+def test_a_failure_of_ours_is_said_once_and_the_programs_call_goes_on(
+    told: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    sent: list[Any] = []
+    monkeypatch.setattr(link, "send", sent.append)
+
+    def fail(steps: int) -> None:
+        raise KeyError("a strange optimizer")
+
+    monkeypatch.setattr(events, "listener", safepoint._harmless(fail))
+    events.wake_at(step=0)
+    loop()(20, Trained())
+    assert events.steps() == 20
+    (message,) = sent
+    assert message.text == "the agent failed to follow the training: KeyError: 'a strange optimizer'"
