@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,22 @@ def private_folder(path: Path) -> Path:
     Raises:
         CkptdError: it belongs to another user, or others may write there.
     """
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        pass  # looked at below: it may be anybody's
-    except OSError as error:
-        raise CkptdError(f"can't make the folder {path}: {(error.strerror or '').lower()}") from error
+    for _ in range(_TRIES):
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            pass  # looked at below: it may be anybody's
+        except OSError as error:
+            raise CkptdError(f"can't make the folder {path}: {(error.strerror or '').lower()}") from error
+        try:
+            return _made_private(path)
+        except FileNotFoundError:
+            continue  # another ckptd has swept it away, for nobody held it yet
+    raise CkptdError(f"the folder {path} is removed again and again: what does that?")
+
+
+def _made_private(path: Path) -> Path:
+    """Raises CkptdError, FileNotFoundError."""
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise CkptdError(f"{path} is not a folder of yours: remove it, or set XDG_RUNTIME_DIR to one that is")
@@ -88,7 +99,7 @@ class Place:
         _sweep_sockets(folder)
         self.socket = folder / f"{key}.sock"
         self._lock = folder / f"{key}.lock"
-        fd = _lock(self._lock, os.O_RDWR | os.O_CREAT)
+        fd = _lock_patiently(lambda: _lock(self._lock, os.O_RDWR | os.O_CREAT))
         if fd is None:
             raise LockedError(f"another ckptd listens on {self.socket}: wait until it ends")
         self._fd = fd
@@ -130,13 +141,7 @@ class SegmentFolder:
         self.path = shm / name if self.in_memory else fallback
         self.spill = fallback
         """Where storages go that memory has no room for."""
-        fd = None
-        for _ in range(_TRIES):
-            private_folder(self.path)
-            fd = _lock(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            if fd is not None:
-                break
-            time.sleep(_PAUSE)
+        fd = _lock_patiently(lambda: _lock(private_folder(self.path), os.O_RDONLY | os.O_DIRECTORY))
         if fd is None:
             raise LockedError(f"another ckptd uses {self.path}: wait until it ends")
         self._fd = fd
@@ -210,10 +215,19 @@ _OWNER = "process"
 _KEPT_SECONDS = 120.0
 """What a killed ckptd has left in memory waits so long for the job's next one."""
 _TRIES = 20
-"""A file may be removed by its last holder between our open and our lock: then it is made again. Whoever sweeps
-holds it for a moment, too."""
+"""A file or folder may be removed by its last holder between our open and our lock: then it is made again."""
 _PAUSE = 0.05
-"""Seconds between tries for a folder that somebody holds."""
+"""Seconds between tries for what somebody holds."""
+
+
+def _lock_patiently(lock: Callable[[], int | None]) -> int | None:
+    """Whoever sweeps holds a lock for a moment: that is no reason to give up."""
+    for _ in range(_TRIES):
+        fd = lock()
+        if fd is not None:
+            return fd
+        time.sleep(_PAUSE)
+    return None
 
 
 def _lock(path: Path, flags: int) -> int | None:
@@ -251,7 +265,7 @@ def _sweep_sockets(folder: Path) -> None:
 def _sweep_segments(shm: Path, own: str) -> None:
     """Give back the memory that killed supervisors of other jobs left taken."""
     for path in shm.glob(f"ckptd-{os.geteuid()}-*"):
-        if path.name == own or path.is_symlink() or not path.is_dir() or path.lstat().st_uid != os.geteuid():
+        if path.name == own or path.is_symlink() or not path.is_dir() or _taken(path):
             continue
         fd = _lock(path, os.O_RDONLY | os.O_DIRECTORY)
         if fd is not None:

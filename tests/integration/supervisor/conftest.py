@@ -154,10 +154,17 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 @pytest.fixture
 def fake(start: Callable[..., Run]) -> Callable[..., Run]:
-    """Start the program that speaks the protocol itself: fake(STEPS, key=value...)."""
+    """Start the program that speaks the protocol itself: fake(STEPS, key=value...).
 
-    def begin(steps: int, *, flags: list[str] | None = None, popen: Any = None, **keys: object) -> Run:
+    ``hold``: the step at which its first attempt waits for what the test does to it.
+    """
+
+    def begin(
+        steps: int, *, flags: list[str] | None = None, popen: Any = None, hold: int = 0, **keys: object
+    ) -> Run:
         words = [f"{key}={value}" for key, value in keys.items()]
-        return start(sys.executable, FAKE, str(steps), *words, flags=flags, **(popen or {}))
+        popen = {**(popen or {})}
+        popen["env"] = {"FAKE_HOLD": str(hold), **popen.get("env", {})}
+        return start(sys.executable, FAKE, str(steps), *words, flags=flags, **popen)
 
     return begin

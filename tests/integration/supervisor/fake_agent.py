@@ -19,6 +19,8 @@ Each step takes ``pace`` seconds and prints its number. The state is the step. K
   child=yes        starts a helper process that outlives it
   source=PATH      recorded as a source
   due=yes          sends Due as Welcome asks
+
+FAKE_HOLD=N in the environment: an attempt that has not resumed stays at step N until a notice or a request comes.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ STEPS = int(sys.argv[1])
 KEYS = dict(word.split("=", 1) for word in sys.argv[2:])
 ATTEMPT = int(os.environ.get("CKPTD_ATTEMPT", "0"))
 RESUME = os.environ.get("CKPTD_RESUME", "")
+HOLD = 0 if RESUME else int(os.environ.get("FAKE_HOLD", "0"))
 
 
 class Agent:
@@ -185,6 +188,8 @@ class Agent:
                 self.say_hello()
             if KEYS.get("due") and self.every and self.step % self.every == 0:
                 self.send(protocol.Due(self.step))
+            while self.step == HOLD and not self.notice and not self.taken:
+                self.read(0.005)
             end = time.monotonic() + pace
             while (left := end - time.monotonic()) > 0 or self.leaving is not None:
                 if self.notice:

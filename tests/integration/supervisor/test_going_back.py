@@ -69,7 +69,7 @@ def test_a_finished_job_can_be_gone_back_on(fake):
 
 
 def test_secrets_of_the_environment_are_not_kept(fake):
-    run = fake(40, popen={"env": {"MY_API_KEY": "hunter2", "EXPERIMENT": "blue"}})
+    run = fake(40, hold=10, popen={"env": {"MY_API_KEY": "hunter2", "EXPERIMENT": "blue"}})
     run.line("3")
     step = stop(run)
     (path,) = run.store.glob("jobs/*/checkpoints/0*/manifest.json")

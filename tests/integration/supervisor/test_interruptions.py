@@ -38,7 +38,7 @@ def test_runs_to_its_end(fake):
 
 
 def test_sigterm_to_the_program(fake):
-    run = fake(60)
+    run = fake(60, hold=10)
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0
@@ -51,7 +51,7 @@ def test_sigterm_to_the_program(fake):
 
 
 def test_two_signals_in_a_row(fake):
-    run = fake(60, dump="slow")
+    run = fake(60, hold=10, dump="slow")
     run.line("5")
     child = run.child()
     child.terminate()
@@ -64,7 +64,7 @@ def test_two_signals_in_a_row(fake):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stop_and_go_on(fake, number):
-    run = fake(40)
+    run = fake(40, hold=10)
     run.line("5")
     run.process.send_signal(number)
     assert run.wait() == STOPPED
@@ -79,7 +79,7 @@ def test_stop_and_go_on(fake, number):
 
 
 def test_status_of_its_own_handler_is_no_finish(fake):
-    run = fake(40, handler=0)
+    run = fake(40, hold=10, handler=0)
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0
@@ -121,7 +121,7 @@ def test_stop_without_any_checkpoint_at_the_deadline(fake):
 
 
 def test_stays_after_the_commit_and_is_killed(fake):
-    run = fake(40, leave="no", flags=["--grace", "0.5s"])
+    run = fake(40, hold=10, leave="no", flags=["--grace", "0.5s"])
     run.line("5")
     run.process.terminate()
     assert run.wait() == STOPPED
@@ -129,7 +129,7 @@ def test_stays_after_the_commit_and_is_killed(fake):
 
 
 def test_dump_refused_by_the_agent_training_goes_on(fake):
-    run = fake(30, dump="refuse")
+    run = fake(30, hold=10, dump="refuse")
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0
@@ -138,7 +138,7 @@ def test_dump_refused_by_the_agent_training_goes_on(fake):
 
 
 def test_commit_that_fails_training_goes_on(fake):
-    run = fake(30)
+    run = fake(30, hold=10)
     run.line("5")
     folder = next(run.store.glob("jobs/*/checkpoints"))
     folder.rmdir()
@@ -166,7 +166,7 @@ def test_failed_stop_then_a_second_one_ends_it(fake):
 
 
 def test_a_segment_elsewhere_is_not_touched(fake):
-    run = fake(30, dump="wrong")
+    run = fake(30, hold=10, dump="wrong")
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0
@@ -177,7 +177,7 @@ def test_a_segment_elsewhere_is_not_touched(fake):
 
 @pytest.mark.parametrize("told", ["dumped", "silent"])
 def test_killed_when_its_copy_is_complete_whether_it_could_say_so_or_not(fake, told):
-    run = fake(30, die=told)
+    run = fake(30, hold=10, die=told)
     run.line("5")
     run.child().terminate()
     run.until(lambda: checkpoints(run), "the commit")
@@ -188,7 +188,7 @@ def test_killed_when_its_copy_is_complete_whether_it_could_say_so_or_not(fake, t
 
 
 def test_a_large_copy_is_written_as_it_comes(fake):
-    run = fake(40, mib=70)
+    run = fake(40, hold=10, mib=70)
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0
@@ -269,7 +269,7 @@ def test_sigterm_before_hello_starts_again(fake):
 
 
 def test_notice_during_the_replay_is_an_interruption(fake):
-    run = fake(40, resume="notice")
+    run = fake(40, hold=10, resume="notice")
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0
@@ -278,7 +278,7 @@ def test_notice_during_the_replay_is_an_interruption(fake):
 
 
 def test_refused_resume(fake):
-    run = fake(40, resume="refuse")
+    run = fake(40, hold=10, resume="refuse")
     run.line("5")
     run.child().terminate()
     assert run.wait() == 14
@@ -297,7 +297,7 @@ def test_stop_before_the_first_hello_is_passed_on(fake):
 
 def test_a_stop_that_overtakes_the_first_hello_saves(fake):
     """What the agent has said when the signal comes counts, though ckptd has had no time to hear it."""
-    run = fake(60)
+    run = fake(60, hold=10)
     run.child()
     run.process.send_signal(signal.SIGSTOP)
     run.line("5")
@@ -309,7 +309,7 @@ def test_a_stop_that_overtakes_the_first_hello_saves(fake):
 
 
 def test_nonsense_is_ignored(fake):
-    run = fake(30, nonsense=200)
+    run = fake(30, hold=10, nonsense=200)
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0
@@ -317,7 +317,7 @@ def test_nonsense_is_ignored(fake):
 
 
 def test_helpers_of_an_interrupted_attempt_are_ended(fake):
-    run = fake(30, child="yes")
+    run = fake(30, hold=10, child="yes")
     run.line("5")
     helper = int(run.err.split("helper ")[1].split()[0])
     run.child().terminate()
@@ -331,7 +331,7 @@ def test_helpers_of_an_interrupted_attempt_are_ended(fake):
 
 
 def test_quiet_and_verbose(fake):
-    run = fake(30, flags=["-q"])
+    run = fake(30, hold=10, flags=["-q"])
     run.line("5")
     run.child().terminate()
     assert run.wait() == 0

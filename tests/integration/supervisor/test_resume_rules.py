@@ -22,8 +22,8 @@ def stop_at(run, line="5"):
 
 
 def test_fresh_starts_over_and_keeps_the_old_until_the_first_commit(fake):
-    stop_at(fake(40))
-    run = fake(40, flags=["--fresh"])
+    stop_at(fake(40, hold=10))
+    run = fake(40, hold=10, flags=["--fresh"])
     run.line("3")
     assert len(list(run.store.glob("jobs/*/earlier-*/0*"))) == 1
     assert checkpoints(run) == []
@@ -34,7 +34,7 @@ def test_fresh_starts_over_and_keeps_the_old_until_the_first_commit(fake):
 
 
 def test_a_finished_command_simply_starts_anew(fake):
-    first = fake(20)
+    first = fake(20, hold=10)
     first.line("5")
     first.child().terminate()
     assert first.wait() == 0
@@ -47,7 +47,7 @@ def test_a_finished_command_simply_starts_anew(fake):
 def test_changed_source_is_named(fake, tmp_path):
     source = tmp_path / "model.py"
     source.write_text("width = 1\n")
-    step = stop_at(fake(40, source=source))
+    step = stop_at(fake(40, hold=10, source=source))
     source.write_text("width = 2\n")
     refused = fake(40, source=source)
     assert refused.wait() == 14
@@ -62,7 +62,7 @@ def test_changed_source_is_named(fake, tmp_path):
 
 
 def test_named_job_with_another_command(fake, tmp_path):
-    stop_at(fake(40, flags=["--name", "mine"]))
+    stop_at(fake(40, hold=10, flags=["--name", "mine"]))
     other = fake(41, flags=["--name", "mine"])
     assert other.wait() == 14
     assert "was begun as" in other.said[0]
@@ -89,7 +89,7 @@ def test_damaged_checkpoint_is_said_and_the_older_one_taken(fake):
 
 
 def test_no_checkpoint_is_whole(fake):
-    run = fake(40)
+    run = fake(40, hold=10)
     stop_at(run)
     manifest = checkpoints(run)[0] / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:100])
@@ -102,11 +102,11 @@ def test_no_checkpoint_is_whole(fake):
 
 
 def test_hash_seed_is_kept_for_the_job(fake):
-    run = fake(40)
+    run = fake(1000)
     stop_at(run)
     record = next(run.store.glob("jobs/*/job.json"))
     seed = json.loads(record.read_text())["hashseed"]
-    again = fake(40)
+    again = fake(1000)
     again.line("30")
     environ = again.child().environ()
     assert environ["PYTHONHASHSEED"] == seed
@@ -114,7 +114,7 @@ def test_hash_seed_is_kept_for_the_job(fake):
 
 
 def test_ps(fake, tmp_path):
-    run = fake(40)
+    run = fake(40, hold=10)
 
     def listing(*flags):
         command = [sys.executable, "-m", "ckptd", "ps", "--store", str(run.store), *flags]

@@ -13,7 +13,7 @@ torch.manual_seed(0)
 
 def produce(q, seed):
     g = torch.Generator().manual_seed(seed)
-    while True:
+    for _ in range(25):
         q.put(torch.randn(4, generator=g))
 
 
@@ -30,3 +30,4 @@ for i in range(25):
     opt.step()
     time.sleep(0.005)
     print(i, loss.item())
+t.join()  # so that it ends alike each time

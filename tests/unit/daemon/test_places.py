@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 
 import pytest
@@ -121,3 +122,26 @@ def test_what_killed_supervisors_left_is_swept(tmp_path, runtime):
     assert sorted(path.name for path in (runtime / "ckptd").iterdir()) == ["first.lock", "second.lock"]
     first.close()
     second.close()
+
+
+def come_and_go(shm, name, rounds):
+    for _ in range(rounds):
+        place = places.Place(name)
+        folder = places.SegmentFolder(name, shm.parent / f"fallback-{name}", shm=shm)
+        assert folder.path.is_dir()
+        assert place.socket.with_suffix(".lock").exists()
+        folder.close()
+        place.close()
+
+
+def test_jobs_that_begin_and_end_at_once_leave_each_other_alone(tmp_path, runtime):
+    shm = tmp_path / "shm"
+    shm.mkdir()
+    context = multiprocessing.get_context("fork")
+    crowd = [context.Process(target=come_and_go, args=(shm, f"job{number}", 150)) for number in range(6)]
+    for each in crowd:
+        each.start()
+    for each in crowd:
+        each.join(60)
+    assert [each.exitcode for each in crowd] == [0] * len(crowd)
+    assert list(shm.iterdir()) == list((runtime / "ckptd").iterdir()) == []
