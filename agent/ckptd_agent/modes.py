@@ -1,7 +1,9 @@
-"""Switches of torch that belong to the process rather than to an object."""
+"""Switches and counters that belong to the process rather than to an object: torch's, and those of threading."""
 
 from __future__ import annotations
 
+import itertools
+import threading
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ def take() -> dict[str, Any]:
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "threads": torch.get_num_threads(),
         "hooks": RemovableHandle.next_id,
+        "thread_names": _thread_names(),
     }
 
 
@@ -33,6 +36,8 @@ def put(saved: dict[str, Any]) -> None:
     torch.set_float32_matmul_precision(saved["matmul"])
     # A hook's number is its key: a new one must not take the place of one that was restored.
     RemovableHandle.next_id = saved["hooks"]
+    if saved.get("thread_names") and _thread_names():
+        threading._counter = itertools.count(saved["thread_names"]).__next__  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = saved["benchmark"]
     torch.backends.cudnn.deterministic = saved["cudnn_deterministic"]
     if torch.get_num_threads() != saved["threads"]:
@@ -41,3 +46,10 @@ def put(saved: dict[str, Any]) -> None:
             raise RefusedError(
                 f"the first run used {saved['threads']} threads for torch, which can't be set here"
             )
+
+
+def _thread_names() -> int:
+    """The number in the next thread's name, Thread-N; 0 if it can't be had."""
+    counter = getattr(getattr(threading, "_counter", None), "__self__", None)
+    text = repr(counter)  # an itertools.count: there is no other way to look at it without moving it
+    return int(text[6:-1]) if type(counter) is itertools.count and text[6:-1].isdecimal() else 0

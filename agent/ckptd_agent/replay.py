@@ -353,9 +353,10 @@ class Engine(Restorer, hooks.Replay):
     def finish(self, frame: FrameType, loop: int) -> None:
         """The recorded safe point: graft everything, give files and output back, let the program run."""
         from ckptd.protocol import Resumed, Said
-        from ckptd_agent import modes, opened, rooms, safepoint
+        from ckptd_agent import company, modes, opened, rooms, safepoint
         from ckptd_agent.state import rng
 
+        company.await_quiet()
         later = self.restore_all(frame)
         self.opened.verify_rest()
         modes.put(self.saved["modes"])

@@ -180,7 +180,7 @@ def _arm(run: Run) -> Any:
     """What ckptd_agent.arm does, without a supervisor; the replay, if this is one."""
     if run.mode == "plain":
         return None
-    from ckptd_agent import link, replay, safepoint
+    from ckptd_agent import company, link, replay, safepoint
     from ckptd_agent.loops import hooks
 
     stand_in: Any = _Link(run.report)
@@ -188,6 +188,7 @@ def _arm(run: Run) -> Any:
     hooks.install()
     safepoint.install()
     if run.mode == "resumed":
+        company.PATIENCE = 2.0
         engine = replay.start(_Opened(run.segment))
         if run.stops:
             end_replay = hooks.end_replay

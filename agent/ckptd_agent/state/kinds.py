@@ -8,6 +8,7 @@ from ckptd_agent.graph import anchors, buffers, containers, functions  # noqa: F
 from ckptd_agent.graph.instances import Instance, Stateful
 from ckptd_agent.graph.kind import register
 from ckptd_agent.state import (  # noqa: F401
+    ended,
     files,
     generators,
     iterators,

@@ -88,6 +88,11 @@ class Future(Kind):
             return ["", None, None]
         return [obj._state, capture.child(obj._result), capture.child(obj._exception)]
 
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return super().fits(node, fresh, graft) and (
+            fresh.running() or fresh.done()
+        )  # else it is yet to be begun
+
     def match(self, node: Node, fresh: Any, graft: Graft) -> None:
         graft.pair(node[2], fresh._result)
 
