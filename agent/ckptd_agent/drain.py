@@ -21,7 +21,7 @@ from ckptd_agent.graph.capture import Capture
 
 Later = Callable[[float, Path | None, Exception | None], None]
 """Called when a copy is complete behind training, or has come to nothing: since when training went on
-(time.monotonic()), the segment, the error. It is called on another thread."""
+(time.monotonic()), the segment, the error. It is called on another thread, or at once if none can be started."""
 
 _Told = Callable[[Path | None, Exception | None], None]
 

@@ -84,10 +84,8 @@ class Room:
             return
         movable = bool(self._address) and self._let_go()
         for mapped in (nbytes + (nbytes // SLACK & -PAGE), nbytes):
-            if movable:
-                address = _libc.mremap(
-                    self._address, self._mapped, mapped, MAYMOVE
-                )  # what is mapped stays so
+            if movable:  # what is mapped stays so
+                address = _libc.mremap(self._address, self._mapped, mapped, MAYMOVE)
             else:
                 both = mmap.PROT_READ | mmap.PROT_WRITE
                 address = _libc.mmap(None, mapped, both, mmap.MAP_SHARED, fd, 0)
@@ -117,9 +115,8 @@ class Room:
         if _libc.madvise(self._address + begin, end - begin, POPULATE_WRITE) == 0:
             return
         number = ctypes.get_errno()
-        if (
-            number != errno.EINVAL
-        ):  # EFAULT: touching it would be a SIGBUS, as the file system is full; ENOMEM
+        # EFAULT: touching it would be a SIGBUS, as the file system is full; ENOMEM.
+        if number != errno.EINVAL:
             raise OSError(errno.ENOSPC, "no space left on device", str(self.path))
         fd = self._open()  # an older kernel: the file gets its pages, they are mapped when touched
         try:

@@ -144,9 +144,8 @@ def write_extents(
         buffer = mmap.mmap(-1, PART)
         try:
             while not failed:
-                if (
-                    alone and not sparing()
-                ):  # asked between two parts: who waits for that would take time from others
+                # Asked between two parts: who waits for that would take time from others.
+                if alone and not sparing():
                     alone = False
                     call_others()
                 with lock:
@@ -166,7 +165,10 @@ def write_extents(
         for _ in range(threads - 1):
             over = allocate_lock()
             over.acquire()
-            start_new_thread(help_out, (over,))
+            try:
+                start_new_thread(help_out, (over,))
+            except RuntimeError:  # there may be no more threads: those that there are do it
+                return
             helpers.append(over)
 
     def help_out(over: LockType) -> None:

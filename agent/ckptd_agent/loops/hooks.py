@@ -143,9 +143,8 @@ def end_replay() -> None:
     for name, opener in _OPENERS.items():
         setattr(builtins, name, opener)
     switch(False)
-    if (
-        at_safe_point is not None
-    ):  # looked at behind that: a request may come in at any moment, and has come before
+    # Looked at behind that: a request may come in at any moment, and has come before.
+    if at_safe_point is not None:
         switch(True)
 
 

@@ -36,9 +36,8 @@ class Generator(Kind):
             capture.trouble(f"the generator {code.co_name} is running")
             return [key, "running", 0, [], []]
         own = dict(frame.f_locals)
-        if (
-            table.source_of(code) is None
-        ):  # a library's: what it keeps in sets it looks up, and does not iterate
+        # A library's: what it keeps in sets it looks up, and does not iterate.
+        if table.source_of(code) is None:
             capture.scratch(Unordered).ids.update(id(each) for each in own.values() if type(each) is set)
         hidden = _on_stack(obj)
         state = "fresh" if frame.f_lasti < 0 or _not_started(obj) else "suspended"

@@ -57,8 +57,8 @@ def test_a_checkpoint_that_is_written_with_breaks_is_the_same(
     monkeypatch.setattr(time, "sleep", slept.append)  # it is asked for, and need not be waited for
     folder = make_job(tmp_path / "store")
     with Segment(make_segment(tmp_path / "a.seg", [("a", "F32", 40 << 20)])) as segment:
-        rest = Resting(0.2, lambda: False)
+        rest = Resting(0.01, lambda: False)
         path, _ = write_checkpoint(folder, segment, make_manifest(1), Way(Known(), rest=rest))
     verify_checkpoint(path)
     assert slept
-    assert rest.taken > 0  # how much: a multiple of the time that the disk took
+    assert rest.taken >= 0.01
