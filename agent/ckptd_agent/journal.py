@@ -75,11 +75,9 @@ class Journal:
 
     def start(self) -> None:
         """The process has imported torch."""
-        cuda = torch.cuda.is_available()
         about: dict[str, Any] = {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "device": torch.cuda.get_device_name() if cuda else "CPU",
             "threads": torch.get_num_threads(),
             "pid": os.getpid(),
         }
@@ -88,7 +86,8 @@ class Journal:
     def step(self, steps: int, frame: FrameType) -> None:
         """A training event; the process may be asked to leave here."""
         self.events += 1
-        self._write("step", steps, digests.take(frame))
+        more = {"device": _device()} if self.events == 1 else None
+        self._write("step", steps, digests.take(frame), more)
         if steps in self.stops and steps not in self.asked:
             self.asked.add(steps)
             self._append({"k": "asked", "s": steps})
@@ -126,6 +125,11 @@ class Journal:
                 data = data[os.write(file, data) :]
         finally:
             os.close(file)
+
+
+def _device() -> str:
+    """What the program trains on. A device that it has not called is not woken."""
+    return torch.cuda.get_device_name() if torch.cuda.is_initialized() else "CPU"  # type: ignore[no-untyped-call]
 
 
 def _asked(path: str) -> set[int]:

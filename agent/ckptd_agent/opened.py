@@ -18,6 +18,7 @@ import stat
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 _noted: list[weakref.ref[Any]] = []
@@ -42,11 +43,10 @@ def watch_appends() -> None:
 def _see(event: str, args: tuple[Any, ...]) -> None:
     if event != "open":
         return
-    path, mode, flags = args
-    if not isinstance(path, str | bytes | os.PathLike):
-        return
-    if (isinstance(mode, str) and "a" in mode) or (mode is None and flags & os.O_APPEND):
-        appended[os.path.abspath(os.fsdecode(path))] = None
+    with suppress(Exception):  # whatever a hook raises would stand in place of what the open itself says
+        path, mode, flags = args
+        if (isinstance(mode, str) and "a" in mode) or (mode is None and flags & os.O_APPEND):
+            appended[os.path.abspath(os.fsdecode(path))] = None
 
 
 def watch(pattern: str) -> None:

@@ -94,6 +94,8 @@ def survey(path: Path) -> Survey:
             found.failed = str(event.more["why"])
         elif event.kind == "step":
             found.events += 1
+            if "device" in event.more:
+                found.about = {"device": event.more["device"], **found.about}
             if event.step not in found.steps[-1:]:
                 found.steps.append(event.step)
             for kind, number in Counter(item.kind for item in event.items.values()).items():

@@ -271,6 +271,43 @@ def test_optimizers_that_are_not_like_others_are_left_alone(place):
     assert b"failed" not in under.stderr, under.stderr.decode()
 
 
+SHY = """\
+import sys
+import numpy as np
+import torch
+class Key(int):
+    def __repr__(self):
+        raise RuntimeError("nobody looks at me")
+class Sampler(torch.utils.data.Sampler):
+    def __iter__(self):
+        yield from map(Key, (3, 1, 2, 0))
+    def __len__(self):
+        return 4
+np.random.set_bit_generator(np.random.PCG64(7))
+torch.manual_seed(0)
+data = torch.utils.data.TensorDataset(torch.arange(4.0))
+net = torch.nn.Linear(1, 1)
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+sys.audit("open", "three arguments are the rule")
+for workers in (0, 2):
+    for epoch in range(2):
+        for (x,) in torch.utils.data.DataLoader(data, sampler=Sampler(), num_workers=workers):
+            loss = net(x + float(np.random.rand())).pow(2)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            print(x, loss.item())
+"""
+
+
+def test_what_cannot_be_noted_of_a_loader_is_nothing_to_the_program(place):
+    """Indices that nobody can look at, and a global generator of numpy's that has another kind of state."""
+    place.make({"train.py": SHY})
+    plain, under = place.both(place.program / "train.py")
+    assert plain.status == 0, plain.stderr.decode()
+    assert compare(plain, under) == [], under.stderr.decode()
+
+
 LATE = """\
 import os, signal
 class Late:

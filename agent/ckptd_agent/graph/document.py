@@ -17,7 +17,7 @@ from ckptd_agent.loops import record as r
 from ckptd_agent.loops.position import COMPREHENSIONS, Position, chain_of, is_direct, spot
 from ckptd_agent.source import table
 
-VERSION = 2
+VERSION = 3
 Document = dict[str, Any]
 
 

@@ -46,6 +46,8 @@ class Log:
 
     watched: bool = False
     """The sampler is the program's own: it may draw from the global generators as it goes."""
+    before: dict[str, Any] | None = None
+    """Their state as a draw began, where it is watched."""
     left: dict[str, Any] | None = None
     """The state that its last draw left these in."""
     lazy: bool = False

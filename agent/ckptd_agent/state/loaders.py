@@ -8,6 +8,7 @@ the sampler, loads nothing, and refuses to go on if the hash differs.
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from typing import Any
 
 from torch.utils.data import dataloader as torch_loader
@@ -15,6 +16,7 @@ from torch.utils.data import dataloader as torch_loader
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
+from ckptd_agent.loops import hooks
 from ckptd_agent.state import workers
 from ckptd_agent.state.indices import (
     Log,
@@ -75,6 +77,62 @@ def _states_of_workers(
     return states
 
 
+def _watch(iterator: Any, note: Callable[..., None], *args: Any) -> None:
+    """Note something of an iterator of the program's. What can't be noted is the program's no more than ours: its
+    sampler's items may have a repr that fails. Such an iterator is followed no further, and a dump says so."""
+    try:
+        note(iterator, *args)
+    except Exception:
+        if hooks.replay is not None:
+            raise
+        logs.pop(iterator, None)
+
+
+def _note_made(iterator: Any, loader: Any) -> None:
+    log = logs[iterator] = Log(loader, take(loader))
+    log.watched = has_own_sampler(loader)
+    if _resuming:
+        _resuming.pop().begin(log)
+
+
+def _make_ring(iterator: Any, loader: Any, states: list[dict[str, Any] | None] | None) -> None:
+    if _is_followed(loader):
+        workers.making = workers.Ring(loader.num_workers, loader.prefetch_factor + 4, states)
+
+
+def _note_reset(iterator: Any, loader: Any) -> None:
+    former = logs[iterator]
+    log = Log(loader, take(loader), ring=former.ring, watched=former.watched)
+    if log.ring is not None:
+        done = [former.batches(each, former.drawn) for each in range(log.ring.workers)]
+        log.ring.before = [old + new for old, new in zip(log.ring.before, done, strict=True)]
+    logs[iterator] = log
+
+
+def _note_drawing(iterator: Any) -> None:
+    log = logs[iterator]
+    if log.sampler is not None:
+        iterator._sampler_iter, log.sampler = log.sampler, None
+    elif log.drawn == 0:
+        if log.skip and log.first is not None:
+            put(log.loader, log.first)
+        else:
+            log.first = take(log.loader)
+    log.before = global_state() if log.watched else None
+
+
+def _note_drawn(iterator: Any, index: Any) -> None:
+    log = logs[iterator]
+    if log.before is not None:
+        after = global_state()
+        log.lazy = log.lazy or (log.drawn > 0 and log.before != log.left and log.before != after)
+        log.left, log.before = after, None
+        log.pending.append(index)
+    log.drawn += 1
+    log.hash = fold(log.hash, index)
+    log.ahead.append(log.hash)
+
+
 def install() -> None:
     """Wrap the methods of torch's iterators that make them and draw indices."""
     first_multi_init = _Multi.__init__
@@ -86,56 +144,36 @@ def install() -> None:
     )
 
     def init(self: Any, loader: Any) -> None:
-        log = logs[self] = Log(loader, take(loader))
-        log.watched = has_own_sampler(loader)
-        if _resuming:
-            _resuming.pop().begin(log)
+        _watch(self, _note_made, loader)
         first_init(self, loader)
 
     def multi_init(self: Any, loader: Any) -> None:
         states = _worker_states.pop() if _worker_states else None
-        if _is_followed(loader):
-            workers.making = workers.Ring(loader.num_workers, loader.prefetch_factor + 4, states)
+        _watch(self, _make_ring, loader, states)
         try:
             first_multi_init(self, loader)
-            logs[self].ring = workers.making
+            if self in logs:
+                logs[self].ring = workers.making
         finally:
             workers.making = None
 
     def _reset(self: Any, loader: Any, first_iter: bool = False) -> None:
-        if not first_iter:
-            log = Log(loader, take(loader), ring=logs[self].ring, watched=logs[self].watched)
-            if log.ring is not None:
-                done = [logs[self].batches(each, logs[self].drawn) for each in range(log.ring.workers)]
-                log.ring.before = [old + new for old, new in zip(log.ring.before, done, strict=True)]
-            logs[self] = log
+        if not first_iter and self in logs:
+            _watch(self, _note_reset, loader)
         reset(self, loader, first_iter)
 
     def _next_index(self: Any) -> Any:
+        if self in logs:
+            _watch(self, _note_drawing)
         log = logs.get(self)
         if log is None:
             return draw(self)
-        if log.sampler is not None:
-            self._sampler_iter, log.sampler = log.sampler, None
-        elif log.drawn == 0:
-            if log.skip and log.first is not None:
-                put(log.loader, log.first)
-            else:
-                log.first = take(log.loader)
-        before = global_state() if log.watched else None
         try:
             index = log.given.popleft() if log.given else draw(self)
         except StopIteration:
             log.ended = True
             raise
-        if before is not None:
-            after = global_state()
-            log.lazy = log.lazy or (log.drawn > 0 and before != log.left and before != after)
-            log.left = after
-            log.pending.append(index)
-        log.drawn += 1
-        log.hash = fold(log.hash, index)
-        log.ahead.append(log.hash)
+        _watch(self, _note_drawn, index)
         return index
 
     def _try_put_index(self: Any) -> None:
@@ -169,7 +207,7 @@ class LoaderIterator(Kind):
     def capture(self, obj: Any, capture: Capture) -> Node:
         log = logs.get(obj)
         if log is None:
-            capture.trouble("a DataLoader was iterated before ckptd could watch it")
+            capture.trouble("a DataLoader is iterated that ckptd could not watch")
             return [type(obj).__name__, None, {}, None, 0, 0, None, None, None, False]
         yielded = obj._num_yielded
         while len(log.ahead) > log.drawn - yielded + 1:

@@ -65,9 +65,9 @@ def take() -> dict[str, Any]:
     }
     numpy = sys.modules.get("numpy")
     if numpy is not None and "numpy.random" in sys.modules:
-        kind, keys, position, has_gauss, gauss = numpy.random.get_state()
-        states["numpy"] = [kind, keys.tobytes(), int(position), int(has_gauss), float(gauss)]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states["numpy"] = _plain(numpy.random.get_state(legacy=False))
+    # Not asked for devices: that would wake the driver, and a program that forks later could not use it there.
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states["cuda"] = [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
     return states
 
@@ -80,12 +80,29 @@ def put(states: dict[str, Any]) -> None:
     if "numpy" in states:
         import numpy
 
-        kind, keys, position, has_gauss, cached = states["numpy"]
-        numpy.random.set_state(
-            (kind, numpy.frombuffer(keys, dtype=numpy.uint32), position, has_gauss, cached)
-        )
-    if states["cuda"] and torch.cuda.is_available():
+        numpy.random.set_state(_rich(states["numpy"]))
+    if states["cuda"]:
         torch.cuda.set_rng_state_all([_tensor(state) for state in states["cuda"]])
+
+
+def _plain(state: Any) -> Any:
+    """The state of a generator of numpy's (of any bit generator), as msgpack can carry it."""
+    if isinstance(state, dict):
+        return {name: _plain(value) for name, value in state.items()}
+    if isinstance(state, int):  # of 128 bits, perhaps
+        return ["int", hex(state)]
+    return state if isinstance(state, str | float) else [str(state.dtype), state.tobytes()]
+
+
+def _rich(state: Any) -> Any:
+    import numpy
+
+    if isinstance(state, dict):
+        return {name: _rich(value) for name, value in state.items()}
+    if not isinstance(state, list):
+        return state
+    kind, value = state
+    return int(value, 16) if kind == "int" else numpy.frombuffer(value, dtype=kind)
 
 
 register(PythonRandom, TorchGenerator)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,8 +97,9 @@ def _follow(fetcher: Any, ring: Ring) -> None:
         state = ring.states[info.id] if ring.states is not None else None
         if state is not None:
             rng.put(state)
-        _first = _own_values(info.dataset)
-        ring.write(info.id, 0, False)
+        with suppress(Exception):
+            _first = _own_values(info.dataset)
+            ring.write(info.id, 0, False)
     fetch = fetcher.fetch
 
     def noted(index: Any) -> Any:
@@ -106,7 +108,8 @@ def _follow(fetcher: Any, ring: Ring) -> None:
             return fetch(index)
         finally:
             _made += 1
-            ring.write(info.id, _made, _own_values(info.dataset) != _first)
+            with suppress(Exception):  # what is not noted refuses a dump, and no more
+                ring.write(info.id, _made, _own_values(info.dataset) != _first)
 
     fetcher.fetch = noted
 

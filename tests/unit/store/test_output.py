@@ -97,7 +97,7 @@ def test_a_large_graph_is_read_with_a_bar(folder, tmp_path):
     ]
     nodes += [["list", []], *tensors, ["storage", "small", 24, "cpu"]]
     places = [{"key": ["__main__"], "variables": ["chain", [0]], "loops": []}]
-    graph = msgpack.packb({"version": 2, "places": places, "nodes": nodes})
+    graph = msgpack.packb({"version": 3, "places": places, "nodes": nodes})
     ids = []
     for step in (1, 2):
         path = make_checkpoint(folder, make_segment(tmp_path / str(step), graph=graph), step)
