@@ -57,13 +57,15 @@ class _Rules:
         self.module = module
         self.program = program
         self.names: Names = program.names[module.path]
-        self.joined = {
-            last(node.func.value)
+        joins = [
+            (last(node.func.value), node)
             for node in ast.walk(module.tree)
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
             and node.func.attr == "join"
-        }
+        ]
+        self.joined = {name for name, _ in joins}
+        self.waits = any(not node.args for _, node in joins)  # a string's join has one
         self.spawns = any(
             isinstance(node, ast.Call)
             and last(node.func) == "set_start_method"
@@ -113,13 +115,16 @@ class _Rules:
         ):
             return
         kind = "thread" if name in THREADS else "process"
-        holder = [name for name, made in self.names.made.items() if made == self.names.dotted(node.func)]
-        ends = bool(self.joined & {*holder})
-        level = PERHAPS if ends else REFUSED
+        level = PERHAPS if self._is_joined(self.names.dotted(node.func)) else REFUSED
         yield self._finding(
             level, node, f"{name}(target={ast.unparse(target)})",
             f"a dump is refused while this {kind} runs: what it does can't be carried over",
         )  # fmt: skip
+
+    def _is_joined(self, made: str) -> bool:
+        """What is made by calls of ``made`` is waited for somewhere; of a list's elements, whatever is."""
+        holders = {name for name, found in self.names.made.items() if found == made}
+        return bool(self.joined & holders) if holders else self.waits
 
     def _loader(self, node: ast.Call) -> Iterator[Finding]:
         workers = next((each.value for each in node.keywords if each.arg == "num_workers"), None)
@@ -137,8 +142,9 @@ class _Rules:
         if bases & THREADS and any(
             isinstance(each, ast.FunctionDef) and each.name == "run" for each in node.body
         ):
+            level = PERHAPS if self._is_joined(node.name) else REFUSED
             yield self._finding(
-                REFUSED, node, f"class {node.name}, a thread",
+                level, node, f"class {node.name}, a thread",
                 "a dump is refused while one runs: what it does can't be carried over",
             )  # fmt: skip
 

@@ -250,7 +250,7 @@ def test_a_copy_in_memory_outlives_ckptd_and_its_program(host):
 
 def test_attach_follows_and_has_the_jobs_status(host):
     host.start()
-    job = host.job(60, crash="40:3", flags=("--max-restarts", "0", "--every", "never"))
+    job = host.job(300, crash="250:3", flags=("--max-restarts", "0", "--every", "never"))
     done = host.ckptd("attach", job, check=False)
     assert done.returncode == 3
     assert done.stdout.splitlines()[-1] == host.output(job)[-1]

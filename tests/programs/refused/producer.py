@@ -30,4 +30,4 @@ for i in range(25):
     opt.step()
     time.sleep(0.005)
     print(i, loss.item())
-t.join()  # so that it ends alike each time
+all(iter(t.is_alive, False))  # so that it ends alike each time
