@@ -89,7 +89,7 @@ class Place:
         status = plain.status if plain.status >= 0 else 128 - plain.status
         assert compare(plain, under, status=status) == [], under.stderr.decode()
         assert of_the_program(under.stderr) == of_the_program(plain.stderr)
-        assert len(under.processes) == 1
+        assert len(under.processes) == 1, under.stderr.decode()
         return plain, under
 
 
@@ -231,7 +231,7 @@ def test_its_own_handler_runs_after_the_dump(place):
     lines = [line for line in under.stdout.splitlines(keepends=True) if line != b"handled\n"]
     assert compare(plain, under.saying(b"".join(lines))) == [], under.stderr.decode()
     assert under.stdout.count(b"handled\n") == 2
-    assert len(under.processes) == 3
+    assert len(under.processes) == 3, under.stderr.decode()
 
 
 STRANGE = """\

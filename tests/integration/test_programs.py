@@ -138,7 +138,7 @@ def test_a_dump_that_is_refused_leaves_training_as_it_was(tmp_path):
     under = run_ckptd([program], tmp_path / "under", store=tmp_path / "store", actions=[Action(Line("", 8))])
     assert compare(plain, under) == []
     assert b"the program's thread 'Thread-1 (produce)' runs at " in under.stderr
-    assert len(under.processes) == 1
+    assert len(under.processes) == 1, under.stderr.decode()
 
 
 def unstamped(outcome: Outcome) -> Outcome:

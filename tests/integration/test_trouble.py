@@ -447,7 +447,7 @@ def test_a_graph_from_before_the_interruption_is_not_gone_through(tmp_path):
     assert "resumed at step 0" in resumed
     assert "the job can't go on from step 0: the program goes backward through a graph" in line
     assert line.endswith("start over with --fresh")
-    assert len(refused.processes) == 2
+    assert len(refused.processes) == 2, refused.stderr.decode()
     assert leftovers(place.store) == []
 
 
