@@ -115,9 +115,8 @@ class Anchor(Kind):
 
     name = "anchor"
     exact = (
-        types.CodeType, types.FrameType, types.TracebackType, types.GetSetDescriptorType, types.MemberDescriptorType,
-        types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType, property,
-        staticmethod, classmethod, memoryview, types.CoroutineType, types.AsyncGeneratorType,
+        types.CodeType, types.FrameType, types.TracebackType, property, staticmethod, classmethod, memoryview,
+        types.CoroutineType, types.AsyncGeneratorType,
     )  # fmt: skip
 
     def takes(self, obj: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.codes import code_of, place_of
 from ckptd_agent.graph.graft import Graft
-from ckptd_agent.graph.kind import Kind, Node, register
+from ckptd_agent.graph.kind import Kind, Node, kind_of, register
 from ckptd_agent.guards import genuine
 from ckptd_agent.source import table
 
@@ -171,11 +171,13 @@ class Function(Kind):
         ]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
-        return (
-            type(fresh) is types.FunctionType
-            and (fresh.__module__, fresh.__qualname__) == (node[1], node[2])
-            and node[3] in (0, fresh.__code__.co_firstlineno)
-        )
+        if type(fresh) is not types.FunctionType or [fresh.__module__, fresh.__qualname__] != node[1:3]:
+            return False
+        if not node[3]:
+            return True
+        # Several may begin in one line: lambdas in a list.
+        place = place_of(fresh.__code__, str(fresh.__globals__.get("__name__")))
+        return bool(fresh.__code__.co_firstlineno == node[3] and place == node[8])
 
     def match(self, node: Node, fresh: types.FunctionType, graft: Graft) -> None:
         for child, cell in zip(node[4], fresh.__closure__ or (), strict=False):
@@ -188,7 +190,7 @@ class Function(Kind):
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
         found = find_named(node[1], node[2])
-        if isinstance(found, types.FunctionType) and not node[4]:
+        if not node[4] and self.fits(node, found, graft):
             return found
         code = code_of(node[8], node[3])
         if code is None or len(code.co_freevars) != len(node[4]):
@@ -271,12 +273,16 @@ class BuiltinMethod(Kind):
     def capture(self, obj: Any, capture: Capture) -> Node:
         owner = obj.__self__
         if owner is None or isinstance(owner, types.ModuleType):
-            module = getattr(obj, "__module__", None) or "builtins"
-            short = (
-                find_named(module, obj.__name__) is obj
-            )  # torch.sum calls itself _VariableFunctionsClass.sum
-            return [None, module, obj.__name__ if short else obj.__qualname__]
+            return [None, *_name_of(obj)]
         return [capture.child(owner), "", obj.__name__]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        if not super().fits(node, fresh, graft):
+            return False
+        owner = fresh.__self__
+        if owner is None or isinstance(owner, types.ModuleType):
+            return node[1] is None and node[2:] == _name_of(fresh)
+        return node[1] is not None and bool(fresh.__name__ == node[3])
 
     def match(self, node: Node, fresh: Any, graft: Graft) -> None:
         graft.pair(node[1], fresh.__self__)
@@ -292,6 +298,73 @@ class BuiltinMethod(Kind):
         if not isinstance(found, types.BuiltinFunctionType | types.MethodWrapperType):
             raise graft.refuse(f"the builtin function {node[2]}.{node[3]} is not there")
         return found
+
+
+def _name_of(function: Any) -> list[str]:
+    """Module and name of a builtin function."""
+    module = getattr(function, "__module__", None) or "builtins"
+    short = (
+        find_named(module, function.__name__) is function
+    )  # torch.sum calls itself _VariableFunctionsClass.sum
+    return [module, function.__name__ if short else function.__qualname__]
+
+
+class Descriptor(Kind):
+    """What a class written in C, or one with slots, has for its methods and fields, such as ``torch.Tensor.add_``."""
+
+    name = "descriptor"
+    exact = (
+        types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType,
+        types.GetSetDescriptorType, types.MemberDescriptorType,
+    )  # fmt: skip
+    mutable = False
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        return [capture.child(obj.__objclass__), obj.__name__]
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return kind_of(fresh) is self and bool(fresh.__name__ == node[2])
+
+    def match(self, node: Node, fresh: Any, graft: Graft) -> None:
+        graft.pair(node[1], fresh.__objclass__)
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        owner = graft.the_class(node[1], object)
+        found = fresh if fresh is not None and fresh.__objclass__ is owner else owner.__dict__.get(node[2])
+        if not isinstance(found, self.exact):
+            raise graft.refuse(f"{owner.__module__}.{owner.__qualname__} has no {node[2]} here")
+        return found
+
+
+class ArrayFunction(Kind):
+    """A function of numpy's that is an object: it has no state, and its name leads to it."""
+
+    name = "array_function"
+    mutable = False
+
+    def takes(self, obj: Any) -> bool:
+        return type(obj).__name__ in ("ufunc", "_ArrayFunctionDispatcher") and _numpys_name(obj) is not None
+
+    def capture(self, obj: Any, capture: Capture) -> Node:
+        return list(_numpys_name(obj) or ())
+
+    def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
+        return kind_of(fresh) is self and _numpys_name(fresh) == tuple(node[1:])
+
+    def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
+        found = fresh if fresh is not None else find_named(node[1], node[2])
+        if found is None:
+            raise graft.refuse(f"{node[1]} has no {node[2]} here")
+        return found
+
+
+def _numpys_name(obj: Any) -> tuple[str, str] | None:
+    """Module and name by which it is found."""
+    name = getattr(obj, "__name__", "")
+    for module in (getattr(obj, "__module__", None), "numpy"):
+        if isinstance(module, str) and find_named(module, name) is obj:
+            return module, name
+    return None
 
 
 class Partial(Kind):
@@ -408,6 +481,8 @@ register(
     Cell,
     Method,
     BuiltinMethod,
+    Descriptor,
+    ArrayFunction,
     Partial,
     MappingProxy,
     WeakReference,
