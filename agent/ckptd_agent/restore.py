@@ -14,6 +14,7 @@ from ckptd_agent.graph import document, frames
 from ckptd_agent.loops import position
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops.position import COMPREHENSIONS
+from ckptd_agent.source.quiet import warnings_off
 
 
 class Restorer:
@@ -163,10 +164,7 @@ def _set_holder(record: r.Record, items: Any) -> None:
     holder = record[r.HOLDER]
     if holder is None or (holder[2] and holder[1] is items):
         return
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings_off():
         holder[0].__setstate__((iter(()), items))
     holder[1:] = [items, True]
 

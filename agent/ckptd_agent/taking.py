@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ckptd_agent.loops import events
+from ckptd_agent.source.quiet import warnings_off
+from ckptd_agent.unseen import torch_modes_off
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +60,9 @@ def take(
     collecting = gc.isenabled()
     gc.disable()  # it would go through all of the program's objects again and again, for those that a dump makes
     try:
-        described, capture = _describe(found, final, states, watch)
-        return _drain(described, capture, dump, begun, later)
+        with torch_modes_off(), warnings_off():
+            described, capture = _describe(found, final, states, watch)
+            return _drain(described, capture, dump, begun, later)
     finally:
         if collecting:
             gc.enable()

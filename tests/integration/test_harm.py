@@ -308,6 +308,57 @@ def test_what_cannot_be_noted_of_a_loader_is_nothing_to_the_program(place):
     assert compare(plain, under) == [], under.stderr.decode()
 
 
+WATCHED = """\
+import time, warnings
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+torch.manual_seed(0)
+class Dispatched(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        seen.append(str(function))
+        return function(*args, **(kwargs or {}))
+class Called(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        seen.append(getattr(function, "__qualname__", str(function)))
+        return function(*args, **(kwargs or {}))
+class Counted(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        seen.append(getattr(function, "__qualname__", str(function)))
+        return super().__torch_function__(function, types, args, kwargs or {})
+def show(message, category, filename, line, *args):
+    print("warned", message, line)
+def train(steps):
+    for step in range(steps):
+        warnings.warn("once is enough")
+        loss = (w - torch.rand(2)).pow(2).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        warned, item = next(items)
+        print(step, loss.item(), seen)
+        time.sleep(0.05)
+warnings.showwarning = show
+seen = []
+counted = torch.ones(3).as_subclass(Counted)
+w = torch.zeros(2, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
+items = iter(enumerate(range(1000)))
+for mode in (Dispatched, Called):
+    with mode():
+        train(30)
+print(seen, counted)
+"""
+
+
+def test_what_watches_torch_sees_nothing_of_the_agent(place):
+    """Not in the steps, and not while periodic checkpoints are taken; and warnings that were shown stay shown."""
+    place.make({"train.py": WATCHED})
+    _, under = place.both(place.program / "train.py", options=("-v", "--every", "5steps"))
+    assert under.stderr.count(b"saved step") >= 3, under.stderr.decode()
+
+
 LATE = """\
 import os, signal
 class Late:

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from ckptd_agent.loops import record as r
+from ckptd_agent.unseen import torch_modes_off
 
 Listener = Callable[[int], None]
 
@@ -180,15 +181,21 @@ def _watch(function: Callable[..., Any]) -> Callable[..., Any]:
     counter: Any = None
     left_of: Callable[[], int] = int
     stack, loss = r.stack, _last_loss
+    torch = sys.modules["torch"]
+    plain: Any = torch.Tensor
+    function_modes, dispatch_modes = torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack
 
     @functools.wraps(function)
     def watched(*args: Any, **kwargs: Any) -> Any:
         nonlocal counter, left_of
         result = function(*args, **kwargs)
-        try:
-            loss[0] = args[0].detach()
-        except (IndexError, AttributeError):  # given by name, or several at once: none of them is the loss
-            pass
+        # Given by name, or several at once, or a subclass, whose own code might run: none of them is the loss.
+        if args and type(args[0]) is plain:
+            if function_modes() or dispatch_modes():
+                with torch_modes_off():
+                    loss[0] = args[0].detach()
+            else:
+                loss[0] = args[0].detach()
         top = stack[-1]
         # The first event of an iteration of a loop with both kinds, where steps are what is counted.
         if top[6] & 0x30 == 0x30:
@@ -282,7 +289,8 @@ def _tell() -> None:
         return
     done, now = _iterations[r.STEP if stepped else r.BACKWARD], monotonic()
     if listener is not None and (done >= _wake[1] or now >= _wake[2]):
-        listener(steps())
+        with torch_modes_off():
+            listener(steps())
     quick = now - _looked[1] < QUICK * (done - _looked[0])
     _looked[:] = done, now
     _wake[0] = min(done + (STRIDE if quick else 1), _wake[1])

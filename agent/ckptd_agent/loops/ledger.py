@@ -12,6 +12,7 @@ from typing import Any
 from ckptd_agent.loops import record as r
 from ckptd_agent.loops import variables
 from ckptd_agent.source import table
+from ckptd_agent.unseen import torch_modes_off
 
 SMALL = 4096
 """Elements of a tensor or array, or characters of a string, that are cheap to keep."""
@@ -78,6 +79,7 @@ def keep(parent: r.Record, loop: int, ordinal: int, ended: Ended) -> None:
     parent[r.LEDGER][loop, ordinal] = ended
 
 
+@torch_modes_off()
 def small_variables(frame: FrameType) -> dict[str, Any]:
     """The frame's variables without what is big, such as batches and models.
 
@@ -116,6 +118,7 @@ def _are_small(values: Collection[Any], depth: int) -> bool:
     return len(values) <= 64 and all(is_small(item, depth - 1) for item in values)
 
 
+@torch_modes_off()
 def small_copy(value: Any) -> Any:
     """The value, or None if it is big; tensors without the graph that they hang on."""
     if not is_small(value):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import torch
 
 from ckptd.store.reader import OpenCheckpoint
+from ckptd_agent.source.quiet import warnings_off
 
 NUMPY = {
     "f8": torch.float64, "f4": torch.float32, "f2": torch.float16, "i8": torch.int64, "i4": torch.int32,
@@ -39,8 +39,7 @@ def view_of(opened: OpenCheckpoint, spec: dict[str, Any]) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype)
     if offset < 0 or not 0 <= last < count or min(stride, default=0) < 0:
         raise ValueError("it reaches beyond its storage")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the buffer can't be written: we only read it
+    with warnings_off():  # the buffer can't be written: we only read it
         flat = torch.frombuffer(saved, dtype=dtype, count=count)
     made = torch.as_strided(flat, shape, stride, offset).contiguous()
     return made.clone() if made.untyped_storage().data_ptr() == flat.untyped_storage().data_ptr() else made

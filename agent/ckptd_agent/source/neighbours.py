@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ast
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 
 from ckptd_agent.source import packages
+from ckptd_agent.source.quiet import warnings_off
 from ckptd_agent.source.summary import Summary, merge, summarize
 
 MOST = 200
@@ -29,8 +29,7 @@ def parse(file: str) -> ast.Module | None:
     """The syntax tree of a file; None if there is none: its own import will say what is wrong with it, and warn."""
     if file not in _trees:
         try:
-            with open(file, "rb") as opened, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with open(file, "rb") as opened, warnings_off():
                 _trees[file] = ast.parse(opened.read())
         except (OSError, SyntaxError, ValueError, RecursionError):
             _trees[file] = None

@@ -8,7 +8,6 @@ import gc
 import itertools
 import sys
 import types
-import warnings
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +16,7 @@ from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.containers import same
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import ITERATORS, Kind, Node, register
+from ckptd_agent.source.quiet import warnings_off
 
 SETTABLE: tuple[type, ...] = tuple(
     type(each)
@@ -67,8 +67,7 @@ MAKERS = {each.__name__: each for each in (*STATELESS, *OTHERS, iter, reversed, 
 
 def reduce_iterator(obj: Any) -> tuple[Any, ...]:
     """The reduce tuple; itertools warns that this goes away in 3.14, which ckptd does not support yet."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings_off():
         return tuple(obj.__reduce__())
 
 
@@ -191,8 +190,7 @@ def build(maker: Any, args: list[Any], state: Any) -> Any:
     with _given_as_they_are(args):
         made = maker(*args)
     if state is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_off():
             made.__setstate__(state)
     return made
 
@@ -235,8 +233,7 @@ def set_in_place(obj: Any, args: list[Any], state: Any, left: int | None) -> boo
             obj.__setstate__(state)
             return True
     if type(obj) in (itertools.cycle, itertools.chain, itertools.accumulate) and state is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_off():
             obj.__setstate__(state)
         return True
     if isinstance(obj, itertools.repeat) and args and args[0] is now_args[0]:

@@ -12,6 +12,7 @@ import torch
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import GENERATORS, Kind, Node, register
+from ckptd_agent.unseen import torch_modes_off
 
 
 class PythonRandom(Kind):
@@ -58,6 +59,11 @@ def _tensor(data: bytes) -> torch.Tensor:
 
 def take() -> dict[str, Any]:
     """The state of all global generators, of plain data."""
+    with torch_modes_off():
+        return _take()
+
+
+def _take() -> dict[str, Any]:
     states: dict[str, Any] = {
         "python": [*random.getstate()[1], random.getstate()[0], random.getstate()[2]],
         "torch": torch.get_rng_state().numpy().tobytes(),

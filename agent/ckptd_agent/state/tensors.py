@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
 from ckptd_agent.graph.kind import Kind, Node, register
+from ckptd_agent.source.quiet import warnings_off
 from ckptd_agent.state import sharing
 from ckptd_agent.state.graphs import Graphs
 
@@ -71,8 +71,7 @@ class Storage(Kind):
 def _bytes(saved: memoryview, nbytes: int) -> torch.UntypedStorage:
     if len(saved) != nbytes:
         raise ValueError(f"{len(saved)} bytes are saved where {nbytes} belong")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the buffer can't be written: we only read it
+    with warnings_off():  # the buffer can't be written: we only read it
         return torch.frombuffer(saved, dtype=torch.uint8).untyped_storage()
 
 
