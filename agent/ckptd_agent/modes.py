@@ -10,6 +10,8 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from ckptd.errors import RefusedError
+from ckptd.protocol import Said
+from ckptd_agent import link, precision, settings
 
 
 def take() -> dict[str, Any]:
@@ -19,12 +21,13 @@ def take() -> dict[str, Any]:
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
-        "matmul": torch.get_float32_matmul_precision(),
+        "matmul": precision.matmul(),
         "benchmark": torch.backends.cudnn.benchmark,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "threads": torch.get_num_threads(),
         "hooks": RemovableHandle.next_id,
         "thread_names": _thread_names(),
+        "settings": settings.take(),
     }
 
 
@@ -33,13 +36,16 @@ def put(saved: dict[str, Any]) -> None:
     torch.set_grad_enabled(saved["grad"])
     torch.set_default_dtype(getattr(torch, saved["default_dtype"]))
     torch.use_deterministic_algorithms(saved["deterministic"], warn_only=saved["warn_only"])
-    torch.set_float32_matmul_precision(saved["matmul"])
+    if saved["matmul"] not in (None, precision.matmul()):
+        torch.set_float32_matmul_precision(saved["matmul"])
     # A hook's number is its key: a new one must not take the place of one that was restored.
     RemovableHandle.next_id = saved["hooks"]
     if saved.get("thread_names") and _thread_names():
         threading._counter = itertools.count(saved["thread_names"]).__next__  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = saved["benchmark"]
     torch.backends.cudnn.deterministic = saved["cudnn_deterministic"]
+    for sentence in settings.put(saved.get("settings", {})):
+        link.send(Said(sentence))
     if torch.get_num_threads() != saved["threads"]:
         torch.set_num_threads(saved["threads"])
         if torch.get_num_threads() != saved["threads"]:

@@ -25,6 +25,8 @@ _noted: list[weakref.ref[Any]] = []
 real_open = io.open
 appended: dict[str, None] = {}
 """Paths that have been opened for appending, in their order."""
+descriptors: set[str] = set()
+"""Paths that os.open has opened for writing: what it gives is a number, which means nothing in another process."""
 before_sizes: list[Callable[[], None]] = []
 """Called at a dump before the sizes are read."""
 after_cut: list[Callable[[], None]] = []
@@ -47,6 +49,8 @@ def _see(event: str, args: tuple[Any, ...]) -> None:
         path, mode, flags = args
         if (isinstance(mode, str) and "a" in mode) or (mode is None and flags & os.O_APPEND):
             appended[os.path.abspath(os.fsdecode(path))] = None
+        if mode is None and flags & os.O_ACCMODE != os.O_RDONLY:
+            descriptors.add(os.path.realpath(os.fsdecode(path)))
 
 
 def watch(pattern: str) -> None:

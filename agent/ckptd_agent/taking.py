@@ -127,6 +127,10 @@ def _capture_files(capture: Capture) -> list[Any]:
     for fd, path in left.items():
         if fd not in found:
             capture.anchors[path] = "written past Python's files"
+            if path in opened.descriptors:
+                capture.trouble(
+                    f"the file {path} is held by a number of os.open's: those of open() are carried over"
+                )
     children: list[Any] = capture.children(found[fd] for fd in sorted(found))
     capture.run()
     return children

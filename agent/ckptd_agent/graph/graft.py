@@ -269,7 +269,18 @@ class Graft:
         try:
             return self.value(child)
         except RefusedError:
-            return Gone(str(self.node(child[0])[1]))
+            return Gone(self._type_of(child[0]))
+
+    def _type_of(self, number: int) -> str:
+        """The name of a saved object's type, for people: of its class where the node has one, or of its kind."""
+        kind, *parts = self.node(number)
+        if kind in ("anchor", "reduced"):
+            return str(parts[0])
+        if parts and type(parts[0]) is list and len(parts[0]) == 1 and type(parts[0][0]) is int:
+            cls = self.node(parts[0][0])
+            if cls[0] == "class":
+                return f"{cls[1]}.{cls[2]}"
+        return str(kind)
 
     def missing(self, what: str) -> Any:
         """An object is needed that the program has not made again."""

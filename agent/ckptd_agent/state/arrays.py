@@ -9,7 +9,7 @@ import numpy as np
 
 from ckptd_agent.graph.capture import Capture
 from ckptd_agent.graph.graft import Graft
-from ckptd_agent.graph.kind import GENERATORS, KEYED, Kind, Node, register
+from ckptd_agent.graph.kind import GENERATORS, KEYED, KINDS, Kind, Node, register
 from ckptd_agent.graph.rows import Spread
 from ckptd_agent.state import sharing
 from ckptd_agent.state.pool import Pool
@@ -50,11 +50,9 @@ class Array(Kind):
         axes = _memory_order(obj)
         how = [axes, obj.flags.writeable]
         shared = None  # set by sharing.link
-        return [capture.child(type(obj)), _describe(obj.dtype), list(obj.shape), how, axes, shared]
+        return [capture.child(type(obj)), describe(obj.dtype), list(obj.shape), how, axes, shared]
 
     def capture(self, obj: np.ndarray[Any, Any], capture: Capture) -> Node:
-        if _is_mapped(obj):
-            return ["mapped", capture.child(type(obj)), str(obj.dtype), list(obj.shape), [], []]
         owner = owner_of(obj)
         if owner is not obj:
             return ["view", *_describe_view(obj, owner, capture)]
@@ -70,14 +68,12 @@ class Array(Kind):
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         if not isinstance(fresh, np.ndarray) or not graft.is_class(node[2], type(fresh)):
             return False
-        if node[1] == "mapped" or _is_mapped(fresh):
-            return node[1] == "mapped" and _is_mapped(fresh)
         owner = owner_of(fresh)
         if (owner is not fresh) != (node[1] == "view") or list(fresh.shape) != node[4]:
             return False
-        same = fresh.dtype.hasobject if node[1] == "objects" else _describe(fresh.dtype) == node[3]
+        same = fresh.dtype.hasobject if node[1] == "objects" else describe(fresh.dtype) == node[3]
         if node[1] == "view":
-            return bool(same and _place_in(fresh, owner) == node[5][1:])
+            return bool(same and place_in(fresh, owner) == node[5][1:] and owner_fits(node, owner, graft))
         return bool(same and fresh.flags.writeable and _memory_order(fresh) == node[6])
 
     def match(self, node: Node, fresh: Any, graft: Graft) -> None:
@@ -90,14 +86,10 @@ class Array(Kind):
                 graft.pair(child, each)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
-        if node[1] == "mapped":
-            raise graft.refuse(
-                "a memory-mapped array has not been opened again when the program came to the checkpoint"
-            )
         if node[1] == "view":
-            return _make_view(node, graft)
+            return make_view(node, graft)
         shape = [node[4][axis] for axis in node[6]]
-        dtype = np.dtype(object) if node[1] == "objects" else _undescribe(node[3])
+        dtype = np.dtype(object) if node[1] == "objects" else undescribe(node[3])
         owner: Any = np.empty(shape, dtype=dtype)
         if node[1] != "objects" and node[7] is not None:
             buffer = sharing.bytes_of(graft.value(node[7][0]))
@@ -110,8 +102,6 @@ class Array(Kind):
         return made
 
     def fill(self, node: Node, obj: np.ndarray[Any, Any], graft: Graft) -> None:
-        if node[1] == "mapped":
-            return  # its contents are the file's
         if node[1] == "view":
             graft.value(node[5][0])
             return
@@ -131,7 +121,7 @@ class Array(Kind):
     def fill_rows(
         self, node: Node, objects: list[Any], names: list[str], rows: list[Any], graft: Graft
     ) -> None:
-        saved = np.frombuffer(graft.storages(node[8]), dtype=_undescribe(node[3])).reshape(-1, *node[4])
+        saved = np.frombuffer(graft.storages(node[8]), dtype=undescribe(node[3])).reshape(-1, *node[4])
         nbytes = objects[0].nbytes
         for obj, (start,) in zip(objects, rows, strict=True):
             np.copyto(obj, saved[start // nbytes])
@@ -141,7 +131,7 @@ class Array(Kind):
 
 def _saved(node: Node, graft: Graft) -> np.ndarray[Any, Any]:
     """The saved elements, in the order in which they lie in memory."""
-    dtype = _undescribe(node[3])
+    dtype = undescribe(node[3])
     if isinstance(node[1], str):
         return np.frombuffer(graft.storages(node[1]), dtype)
     return np.frombuffer(graft.storages(node[8]), dtype, math.prod(node[4]), node[1][0])
@@ -173,19 +163,26 @@ def _permuted_strides(owner: np.ndarray[Any, Any], axes: list[int]) -> list[int]
     return strides
 
 
-def _place_in(obj: np.ndarray[Any, Any], owner: np.ndarray[Any, Any]) -> list[Any]:
+def owner_fits(node: Node, owner: np.ndarray[Any, Any], graft: Graft) -> bool:
+    """The array that a fresh view looks at stays: a view of another one would be left behind."""
+    found = graft.node(node[5][0][0])
+    return KINDS[found[0]].fits(found, owner, graft)
+
+
+def place_in(obj: np.ndarray[Any, Any], owner: np.ndarray[Any, Any]) -> list[Any]:
     """Where a view looks in its owner's memory: offset and strides in bytes, and whether it may be written."""
     offset = obj.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
     return [offset, list(obj.strides), obj.flags.writeable]
 
 
 def _describe_view(obj: np.ndarray[Any, Any], owner: np.ndarray[Any, Any], capture: Capture) -> Node:
-    dtype = str(obj.dtype) if obj.dtype.hasobject else _describe(obj.dtype)
-    place = [capture.child(owner), *_place_in(obj, owner)]
+    dtype = str(obj.dtype) if obj.dtype.hasobject else describe(obj.dtype)
+    place = [capture.child(owner), *place_in(obj, owner)]
     return [capture.child(type(obj)), dtype, list(obj.shape), place, []]
 
 
-def _make_view(node: Node, graft: Graft) -> Any:
+def make_view(node: Node, graft: Graft) -> Any:
+    """Of a node whose parts from the second on are class, dtype, shape and place in another array."""
     child, offset, strides, writeable = node[5]
     owner = graft.value(child)
     flat = np.asarray(owner).transpose(_memory_order(owner)).reshape(-1)
@@ -193,7 +190,7 @@ def _make_view(node: Node, graft: Graft) -> Any:
         start = flat[offset // flat.itemsize :] if flat.size else flat
         made = np.lib.stride_tricks.as_strided(start, node[4], strides)
     else:
-        made = np.ndarray(node[4], _undescribe(node[3]), flat.view(np.uint8), offset, strides)
+        made = np.ndarray(node[4], undescribe(node[3]), flat.view(np.uint8), offset, strides)
     cls = graft.the_class(node[2], np.ndarray)
     if cls is not np.ndarray:
         made = made.view(cls)
@@ -202,21 +199,13 @@ def _make_view(node: Node, graft: Graft) -> Any:
     return made
 
 
-def _is_mapped(obj: Any) -> bool:
-    """The array, or one that it is a view of, looks into a memory-mapped file."""
-    while isinstance(obj, np.ndarray):
-        if isinstance(obj, np.memmap):
-            return True
-        obj = obj.base
-    return False
-
-
-def _describe(dtype: np.dtype[Any]) -> Any:
+def describe(dtype: np.dtype[Any]) -> Any:
     """A dtype as msgpack can carry it: its string, or the list of its fields."""
     return dtype.str if dtype.names is None else repr(dtype.descr)
 
 
-def _undescribe(text: str) -> np.dtype[Any]:
+def undescribe(text: str) -> np.dtype[Any]:
+    """The dtype again."""
     import ast
 
     return np.dtype(ast.literal_eval(text)) if text.startswith("[") else np.dtype(text)
@@ -230,13 +219,13 @@ class Scalar(Kind):
         return isinstance(obj, np.generic) and not obj.dtype.hasobject
 
     def capture(self, obj: Any, capture: Capture) -> Node:
-        return [_describe(obj.dtype), obj.tobytes()]
+        return [describe(obj.dtype), obj.tobytes()]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return isinstance(fresh, np.generic)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
-        return np.frombuffer(node[2], dtype=_undescribe(node[1]))[0]
+        return np.frombuffer(node[2], dtype=undescribe(node[1]))[0]
 
 
 class DType(Kind):
@@ -247,13 +236,13 @@ class DType(Kind):
         return isinstance(obj, np.dtype)
 
     def capture(self, obj: Any, capture: Capture) -> Node:
-        return [_describe(obj)]
+        return [describe(obj)]
 
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return isinstance(fresh, np.dtype)
 
     def make(self, node: Node, fresh: Any, graft: Graft) -> Any:
-        return _undescribe(node[1])
+        return undescribe(node[1])
 
 
 class RandomSource(Kind):

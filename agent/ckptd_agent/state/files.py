@@ -57,6 +57,11 @@ class File(Kind):
             return ["closed", "", how, 0, 0, capture.child(getattr(obj, "name", ""))]
         if is_standard(obj):
             return ["standard", str(obj.fileno()), how, 0, 0, None]
+        if not hasattr(obj, "name"):
+            capture.trouble(
+                "a stream that is laid over memory can't be carried over (a plain StringIO or BytesIO can)"
+            )
+            return ["descriptor", "", how, 0, 0, None]
         if not isinstance(obj.name, str | bytes | os.PathLike):
             return ["descriptor", "", how, 0, 0, None]
         path, name = _path(obj), capture.child(obj.name)

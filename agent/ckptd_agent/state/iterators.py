@@ -80,7 +80,14 @@ class Iterator(Kind):
     turn = ITERATORS
 
     def capture(self, obj: Any, capture: Capture) -> Node:
-        maker, args, *state = reduce_iterator(obj)
+        try:
+            maker, args, *state = reduce_iterator(obj)
+        except TypeError:  # itertools.pairwise has no such protocol, and what else holds one that has none
+            name = type(obj).__name__
+            capture.trouble(
+                f"how far an iterator of type {name} has come can't be read: make a list of it first"
+            )
+            return [name, "", [], None, None]
         left = len(args[0]) if isinstance(obj, VIEWS) and args and isinstance(args[0], list) else None
         return [
             type(obj).__name__,

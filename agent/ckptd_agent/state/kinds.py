@@ -16,6 +16,7 @@ from ckptd_agent.state import (  # noqa: F401
     memos,
     natives,
     queues,
+    raised,
     readers,
     rng,
     tensors,
@@ -24,6 +25,6 @@ from ckptd_agent.state import (  # noqa: F401
 )
 
 if find_spec("numpy"):  # torch can do without it
-    from ckptd_agent.state import arrays  # noqa: F401
+    from ckptd_agent.state import arrays, maps  # noqa: F401
 
 register(anchors.Rebuilt, anchors.Anchor, Stateful, Instance, anchors.Reduced)

@@ -44,6 +44,7 @@ class Storage(Kind):
     def fits(self, node: Node, fresh: Any, graft: Graft) -> bool:
         return (
             isinstance(fresh, torch.UntypedStorage)
+            and not (_in_file(node, graft) and not graft.lenient)
             and fresh.nbytes() == node[2]
             and fresh.device.type == torch.device(node[3]).type
         )
@@ -58,7 +59,7 @@ class Storage(Kind):
             ).untyped_storage()
         # A stage copies what is big but once: the program only passes by. The last graft copies everything.
         passed_by = graft.lenient and fresh is not None and node[1] in graft.copied and node[2] > SMALL
-        if node[2] and not passed_by:
+        if node[2] and not passed_by and not _in_file(node, graft):
             storage.copy_(_bytes(graft.storages(node[1]), node[2]))
             graft.copied.add(node[1])
         return storage
@@ -66,6 +67,11 @@ class Storage(Kind):
     def refresh(self, node: Node, obj: torch.UntypedStorage, graft: Graft) -> None:
         if node[2]:
             obj.copy_(_bytes(graft.storages(node[1]), node[2]))
+
+
+def _in_file(node: Node, graft: Graft) -> bool:
+    """It lies in an array that is mapped on a file: that is made anew in the end, and filled by itself."""
+    return node[5] is not None and bool(graft.node(node[5][0][0])[0] == "memmap")
 
 
 def _bytes(saved: memoryview, nbytes: int) -> torch.UntypedStorage:
