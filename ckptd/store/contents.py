@@ -141,7 +141,7 @@ class Contents:
             self._from[number] = parent, label
             waiting.append(number)
             node = self.graph.node(number)
-            if node[0] in ("tensor", "array"):
+            if node[0] in ("tensor", "array", "memmap"):
                 view = _view(self.graph, number, node, self._path(parent, label))
                 if view is not None:
                     self.tensors[number] = view
@@ -217,6 +217,8 @@ def _view(graph: Graph, number: int, node: Node, path: str) -> TensorView | None
             return _tensor(graph, number, node, path)
         if node[0] == "array":
             return _array(number, node, path)
+        if node[0] == "memmap":
+            return _map(number, node, path)
     except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError):
         return None
     return None
@@ -241,11 +243,24 @@ def _array(number: int, node: Node, path: str) -> TensorView:
     size, storage, start, stride = _numpy_size(dtype), "", 0, []
     if isinstance(node[1], list):  # one of many small ones in a storage: where it begins, in bytes
         storage, start, stride = str(node[8]), int(node[1][0]) // size, _strides(shape, node[6])
-    elif node[1] not in ("view", "objects", "mapped"):
+    elif node[1] not in ("view", "objects"):
         storage, stride = str(node[1]), _strides(shape, node[6])
     return TensorView(
         number=number, path=path, kind="array", dtype=dtype, shape=shape, device="cpu", storage=storage,
         stride=stride, offset=start, nbytes=math.prod(shape) * size,
+    )  # fmt: skip
+
+
+def _map(number: int, node: Node, path: str) -> TensorView:
+    """An array that is mapped on a file: with its contents, where it may be written."""
+    dtype, shape = _numpy_type(node[3]), _counts(node[4])
+    storage, axes = "", list(range(len(shape)))
+    if node[1] not in ("view", ""):
+        storage = str(node[1])
+        axes = axes if node[5][4] == "C" else axes[::-1]
+    return TensorView(
+        number=number, path=path, kind="memmap", dtype=dtype, shape=shape, device="cpu", storage=storage,
+        stride=_strides(shape, axes) if storage else [], offset=0, nbytes=math.prod(shape) * _numpy_size(dtype),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import msgpack
 from ckptd.errors import DamagedError, RefusedError
 from ckptd.store.packed import unpack_whole
 
-NEWEST = 2
+NEWEST = 3
 """The highest version of the document that can be read."""
 _MARK = "rows"
 _REFS = 3
@@ -240,6 +240,9 @@ def _children(graph: Graph, node: Node) -> Iterator[tuple[Label, Any]]:
         yield from _attributes(graph, node[4], node[5])
     elif kind == "object":
         yield from _attributes(graph, node[2], node[3])
+    elif kind in ("raised", "raised_group"):
+        yield ".args", node[2]
+        yield from _attributes(graph, node[3], node[4])
     elif kind == "tensor":
         yield ".grad", node[8]
         yield from _named(node[9])
@@ -267,6 +270,7 @@ _PLACES: dict[str, list[tuple[Label, int]]] = {
     "loader_iterator": [(".loader", 2)],
     "derived_atom": [("", 2)],
     "reduced": [(".state", 5)],
+    "descriptor": [(".__objclass__", 1)],
 }
 """Kinds whose nodes have children at certain places."""
 _LISTS: dict[str, list[tuple[Label, int, bool]]] = {
@@ -275,5 +279,6 @@ _LISTS: dict[str, list[tuple[Label, int, bool]]] = {
     "generator": [("", 4, True), (".stack", 5, False)],
     "iterator": [(".of", 3, False)],
     "rebuilt": [(".args", 2, False)],
+    "thread": [("", 5, True)],
 }
 """Kinds whose nodes have lists of children, with names between them or not."""
