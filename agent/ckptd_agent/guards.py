@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import FunctionType
 from typing import Any
 
-from ckptd_agent import opened
+from ckptd_agent import commands, libraries, link, opened
 
 _muted: list[tuple[int, int]] = []
 _saved: list[tuple[Any, str, Any]] = []
@@ -74,13 +74,15 @@ def begin() -> None:
         for name, guard in {**guards, "open": _open}.items():
             if hasattr(keeper, name):
                 _replace(keeper, name, guard, static=True)
+    for owner, name, guard in commands.guards():
+        _replace(owner, name, guard)
+    libraries.begin(_replace)
 
 
 def guard_torch() -> None:
-    """torch writes its files past Python: called once torch is imported."""
+    """What torch does otherwise on what is restored: called once there is something."""
     import torch
 
-    _replace(torch, "save", _do_nothing)
     real_backward = torch.autograd.backward
 
     def backward(*args: Any, **kwargs: Any) -> None:
@@ -103,14 +105,23 @@ def guard_torch() -> None:
 
 
 def end(*, in_child: bool = False) -> None:
-    """The program is on its own again; what it prints is seen. A forked child leaves the folders alone."""
+    """The program is on its own again; what it prints is seen. A forked child leaves the folders alone.
+
+    Raises RefusedError: what the replay has opened can't be what the program had open.
+    """
     global _on
+    if in_child and commands.is_starting():  # it is about to be a command of the replay's
+        return
+    if not in_child:
+        libraries.check()
     _on = False
     for owner, name, value in reversed(_saved):
         setattr(owner, name, value)
     _saved.clear()
+    libraries.end()
     if not in_child:
         _give_back_the_real_ones()
+        _tell_of_commands()
     for folder in [] if in_child else reversed(_made_folders):
         try:
             os.rmdir(folder)
@@ -120,6 +131,16 @@ def end(*, in_child: bool = False) -> None:
     _unmute()
 
 
+def _tell_of_commands() -> None:
+    """A command that lives on can't be given back what was taken from it."""
+    for command in commands.still_running():
+        from ckptd.protocol import Said
+
+        link.send(
+            Said(f"{command} runs since before the loop: it was started anew, and can't write to files")
+        )
+
+
 def genuine(value: Any) -> Any:
     """What a guard stands before; anything else is itself."""
     return _real.get(value, value) if type(value) is FunctionType else value
@@ -127,6 +148,8 @@ def genuine(value: Any) -> Any:
 
 def _replace(owner: Any, name: str, guard: Callable[..., Any], *, static: bool = False) -> None:
     real = getattr(owner, name)
+    if genuine(real) is not real:  # it was handed on from a module that has been guarded
+        return
 
     @functools.wraps(real)
     def guarded(*args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,14 @@ _HELD = (
     PERHAPS,
     "is opened anew by a resume: what the other side remembers, or was on its way, is not carried over",
 )
-_AGAIN = (PERHAPS, "is run again by each resume, if it stands before the training loop")
+_AGAIN = (
+    PERHAPS,
+    "is run again by each resume, if it stands before the training loop: there it can read, but write no file",
+)
+_ROWS = (
+    PERHAPS,
+    "rows that are written before the training loop, without a look whether they are there, refuse a resume",
+)
 _LAYOUT = (PERHAPS, "can't be carried over: a dump is refused while one is held")
 _POOL = (PERHAPS, "a dump is refused while one of its threads runs the program's code")
 _PROCESSES = (PERHAPS, "what its processes are doing is not carried over")
@@ -32,7 +39,7 @@ CALLS: dict[str, Rule] = {
     "os.fork": (PERHAPS, "what the child does is not carried over"),
     **dict.fromkeys(
         (
-            "os.pipe", "os.popen", "socket.socket", "socket.create_connection", "sqlite3.connect",
+            "os.pipe", "os.popen", "socket.socket", "socket.create_connection",
             "subprocess.Popen", "mmap.mmap",
         ),
         _HELD,
@@ -51,6 +58,7 @@ CALLS: dict[str, Rule] = {
         ),
         _LAYOUT,
     ),
+    "sqlite3.connect": _ROWS,
     "input": (PERHAPS, "what was read from stdin before an interruption can't be read again"),
     "exec": (PERHAPS, "loops in a text that is executed are not seen"),
     "os.getpid": (NOTE, "is another one after an interruption"),
