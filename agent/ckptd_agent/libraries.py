@@ -133,6 +133,20 @@ def _zip_writer(real: Callable[..., Any]) -> Callable[..., Any]:
     return writer
 
 
+def _numpys_open(real: Callable[..., Any]) -> Callable[..., Any]:
+    """What numpy.savetxt opens by: numpy has taken io.open aside."""
+
+    def opening(
+        path: Any, mode: str = "r", destpath: Any = os.curdir, encoding: Any = None, newline: Any = None
+    ) -> Any:
+        packed = os.fspath(path).endswith((".gz", ".bz2", ".xz"))
+        if packed or not any(letter in mode for letter in "wax+"):
+            return real(path, mode, destpath, encoding, newline)
+        return open(path, mode, encoding=encoding, newline=newline)  # as guarded
+
+    return opening
+
+
 def _hdf5(real: Callable[..., Any]) -> Callable[..., Any]:
     """h5py.File(): one that would be written is in memory, with what it has on disk unless it were made anew."""
 
@@ -174,6 +188,7 @@ MAKERS: dict[str, Makers] = {
     "safetensors": _SERIALIZE,
     "safetensors.torch": _SERIALIZE,
     "safetensors.numpy": _SERIALIZE,
+    "numpy.lib._datasource": {"open": _numpys_open},
     "h5py._hl.files": {"File.__init__": _hdf5},
     "_sqlite3": _CONNECT,
     "sqlite3.dbapi2": _CONNECT,

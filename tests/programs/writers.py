@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import safetensors.numpy
 import torch
 from safetensors.torch import load_file, save_file, save_model
@@ -37,6 +38,8 @@ def keep(net, score):
     save_file(net.state_dict(), "best.safetensors")
     save_model(net, "model.safetensors")
     safetensors.numpy.save_file({"bias": net.outer.bias.detach().numpy()}, "bias.safetensors")
+    np.savetxt("best.txt", net.outer.bias.detach().numpy())
+    net.outer.weight.detach().numpy().tofile("best.bin")
     with torch.package.PackageExporter("best.package") as package:
         package.save_pickle("score", "score.pkl", score)
 
@@ -46,6 +49,7 @@ def kept():
     parts = [torch.jit.load(name).outer.bias.item() for name in names]
     parts += [torch.load(name)["outer.bias"].item() for name in ("plain.pt", "same.pt")]
     parts += [load_file(name)["outer.bias"].item() for name in ("best.safetensors", "model.safetensors")]
+    parts += [float(np.loadtxt("best.txt")), float(np.fromfile("best.bin", dtype="f4").sum())]
     parts.append(safetensors.numpy.load_file("bias.safetensors")["bias"].item())
     return parts, torch.package.PackageImporter("best.package").load_pickle("score", "score.pkl")
 
