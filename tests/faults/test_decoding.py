@@ -91,7 +91,11 @@ def test_anything_as_a_graph(data: bytes) -> None:
 def test_what_the_fuzzer_found() -> None:
     """scripts/fuzz-bytes."""
     rows = ["rows", "tuple", [[], [[1]], ["a"], [2]], [], [], None, None, []]
-    walk(msgpack.packb({"version": 2, "places": {"a": 1}, "modules": 2, "nodes": [None, None, None, rows]}))
+    walk(
+        msgpack.packb(
+            {"version": document.VERSION, "places": {"a": 1}, "modules": 2, "nodes": [None, None, None, rows]}
+        )
+    )
     text = b'{\n "x": {\n "hash": "blake2b_128:%b"\n}}\n'
     digest = hashlib.blake2b(text % (b"0" * 32), digest_size=16).hexdigest().encode()
     with pytest.raises(DamagedError, match="it is damaged"):

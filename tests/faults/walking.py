@@ -12,7 +12,7 @@ from ckptd.store.contents import Contents
 from ckptd.store.graph import Graph
 from ckptd.store.naming import Tree, short_names
 
-VERSION = 2
+VERSION = 3
 """Of a graph (ckptd_agent.graph.document)."""
 
 

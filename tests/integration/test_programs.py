@@ -95,6 +95,15 @@ def test_a_program_goes_on_from_every_moment_as_if_left_alone(name: str, warmers
     assert verdict["pairs"] > 0
 
 
+@pytest.mark.parametrize("stop", [4, 5, 6])
+def test_a_stop_before_the_workers_of_a_resume_have_begun(stop: int, warmers: Warmers):
+    """They would have begun with what was restored, and so they do in the next one."""
+    verdict = warmers.examine({**job_of(PROGRAMS / "beginning.py"), "stop": stop, "again": 0})
+    assert verdict["bad"] == ""
+    assert verdict["failures"] == []
+    assert verdict["pairs"] == 2
+
+
 @pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
 def test_what_cannot_be_carried_over_is_refused_in_a_sentence(path: Path, warmers: Warmers):
     text = path.read_text()

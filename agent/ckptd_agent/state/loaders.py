@@ -52,7 +52,7 @@ def _states_of_workers(
 ) -> list[dict[str, Any] | None] | None:
     """Each worker's random state as of the last of its batches that was yielded.
 
-    None for one that has not begun yet: it begins in a resume as it would have here.
+    For one that has not begun yet, what it was to begin with here, which is None if this is no resume.
     """
     if obj._dataset_kind == _ITERABLE:
         return None  # a resume lets the workers read all that was read before
@@ -66,7 +66,7 @@ def _states_of_workers(
         number = log.ring.before[worker] + log.batches(worker, yielded)
         found = log.ring.read(worker, number)
         if found is None and number == 0:
-            states.append(None)
+            states.append(log.ring.states[worker] if log.ring.states is not None else None)
             continue
         if found is None:
             capture.trouble("the random state of a DataLoader worker can't be had")
