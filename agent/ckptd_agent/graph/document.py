@@ -18,6 +18,8 @@ from ckptd_agent.loops.position import COMPREHENSIONS, Position, chain_of, is_di
 from ckptd_agent.source import table
 
 VERSION = 3
+"""2 had numpy's global generator as a list, for it could be of one kind only."""
+OLDEST = 2
 Document = dict[str, Any]
 
 
@@ -126,15 +128,16 @@ def unpack(data: bytes) -> Document:
     try:
         document = unpack_whole(data, unpacked)
         version = document["version"]
-        if version == VERSION:
+        if OLDEST <= version <= VERSION:
             nodes = document["nodes"]
             if not isinstance(nodes, list) or not {*map(type, nodes)} <= {list, type(None)}:
                 raise TypeError("its nodes are none")
             document["nodes"] = laid_out(nodes)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RefusedError(f"the checkpoint's graph can't be read: {error}") from error
-    if version != VERSION:
+    if not OLDEST <= version <= VERSION:
+        way = "update ckptd" if version > VERSION else "go on with the ckptd that has taken it"
         raise RefusedError(
-            f"the checkpoint's graph has version {version!r:.40}, this ckptd reads {VERSION}: update ckptd"
+            f"the checkpoint's graph has version {version!r:.40}, this ckptd reads {OLDEST} to {VERSION}: {way}"
         )
     return document  # type: ignore[no-any-return]

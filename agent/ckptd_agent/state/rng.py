@@ -107,7 +107,9 @@ def _rich(state: Any) -> Any:
         return {name: _rich(value) for name, value in state.items()}
     if not isinstance(state, list):
         return state
-    kind, value = state
+    kind, value, *rest = state
+    if rest:  # of a checkpoint whose graph has version 2
+        return (kind, numpy.frombuffer(value, dtype=numpy.uint32), *rest)
     return int(value, 16) if kind == "int" else numpy.frombuffer(value, dtype=kind)
 
 
