@@ -12,19 +12,22 @@ from ckptd.errors import RefusedError
 from ckptd_agent.graph import document
 from ckptd_agent.state import rng
 
+RANDOM: Any = np.random
+"""numpy does not name all of it in its types."""
+
 
 @pytest.fixture(autouse=True)
 def as_it_was():
-    former = np.random.get_bit_generator()
+    former = RANDOM.get_bit_generator()
     state = np.random.get_state()
     yield
-    np.random.set_bit_generator(former)
+    RANDOM.set_bit_generator(former)
     np.random.set_state(state)
 
 
 @pytest.mark.parametrize("kind", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
 def test_numpys_generator_may_be_of_any_kind(kind):
-    np.random.set_bit_generator(getattr(np.random, kind)(7))
+    RANDOM.set_bit_generator(getattr(np.random, kind)(7))
     np.random.standard_normal(3)  # an odd number: one is kept for the next call
     states = msgpack.unpackb(msgpack.packb(rng.take()))
     first = np.random.standard_normal(5).tolist()
