@@ -196,12 +196,20 @@ def dump_json(fields: dict[str, Any]) -> bytes:
 def load_json(data: bytes) -> dict[str, Any]:
     """A JSON map from outside; raises ValueError, whatever is wrong with it."""
     try:
-        fields = json.loads(data, parse_constant=_refuse_constant)
+        fields = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     if not isinstance(fields, dict):
         raise ValueError("it is not a map")  # noqa: TRY004 - a wrong value, for whoever catches it
     return fields
+
+
+def _finite(text: str) -> float:
+    """A number too large is read as infinity otherwise, which could not be written again."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:

@@ -63,6 +63,15 @@ def expect_older(job: JobFolder, file: Path, shared: bool) -> None:
     assert file.name in why
 
 
+def test_a_number_that_has_become_too_large(job: JobFolder) -> None:
+    """One byte of the time in a pin is an e: 1.8e9 with a fraction becomes infinity."""
+    pin = max(job.checkpoints.iterdir()) / PIN
+    whole = pin.read_bytes()
+    dot = whole.index(b".", whole.index(b"since"))
+    pin.write_bytes(whole[: dot + 1] + b"6e75959" + whole[whole.index(b",", dot) :])
+    assert read_mark(pin.parent).pinned
+
+
 def test_a_byte_that_is_another(job: JobFolder, seeded: random.Random) -> None:
     seen = set()
     for file, whole, shared in files(job):
